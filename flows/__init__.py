@@ -1,0 +1,1 @@
+"""One public flow per module; each reads like a runbook."""

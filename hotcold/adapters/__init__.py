@@ -1,0 +1,1 @@
+"""One module per outside thing: release database, Envoy, MLflow, packages, engines, processes."""

@@ -1,0 +1,1 @@
+"""Pure rules: frozen dataclasses in, values out; no clock, network, file or environment."""

@@ -1,0 +1,136 @@
+"""Every error this project raises on purpose.
+
+    HotcoldError
+    ├── RequestError              a caller's request is wrong: a 4xx with a problem document
+    │   ├── MalformedBodyError        400  the body cannot be parsed
+    │   ├── NotFoundError             404  no such model, version or path
+    │   ├── BodyTooLargeError         413  more bytes or rows than one request may hold
+    │   ├── UnsupportedMediaError     415  content type or encoding not spoken here
+    │   └── InvalidInputError         422  parsed, but a value breaks the model's schema
+    ├── SchemaError               a feature schema contradicts itself
+    ├── PackageError              a package cannot be built or used
+    │   ├── CorruptPackageError       a file is missing, changed or unexpected
+    │   └── ParityError               an engine's scores differ from the reference scores
+    ├── ReleaseError              a release cannot do what was asked
+    │   ├── PlanError                 the plan contradicts itself or has unknown keys
+    │   ├── ActiveReleaseError        another release of the model is under way
+    │   ├── NothingToUndoError        no earlier champion is warm
+    │   └── StaleControllerError      somebody else moved the release on
+    ├── RegistryError             the MLflow registry lacks something or cannot be reached
+    ├── DatabaseError             the release database cannot be reached or has another layout
+    ├── EdgeError                 Envoy refused a configuration or did not confirm it
+    └── StackError                a local process, port, folder or disk is not as it has to be
+
+Each message says what was seen, what was allowed and what to do next.
+"""
+
+from __future__ import annotations
+
+
+class HotcoldError(Exception):
+    """Root of the hierarchy; catching it catches every error raised on purpose."""
+
+
+class RequestError(HotcoldError):
+    """A request that cannot be answered as asked.
+
+    Args:
+        detail: one sentence for the caller; never a path or a stack trace.
+        field: name of the feature, tensor or header at fault, empty if none is.
+        row: index of the record at fault, counted from 0, or None.
+    """
+
+    status = 400
+    title = "Bad request"
+
+    def __init__(self, detail: str, *, field: str = "", row: int | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.field = field
+        self.row = row
+
+
+class MalformedBodyError(RequestError):
+    """The body is not what its content type says."""
+
+    title = "Malformed body"
+
+
+class NotFoundError(RequestError):
+    """No such model, version or path."""
+
+    status = 404
+    title = "Not found"
+
+
+class BodyTooLargeError(RequestError):
+    """More bytes or rows than one request may hold."""
+
+    status = 413
+    title = "Body too large"
+
+
+class UnsupportedMediaError(RequestError):
+    """A content type or encoding that is not spoken here."""
+
+    status = 415
+    title = "Unsupported media type"
+
+
+class InvalidInputError(RequestError):
+    """A value that breaks the model's schema."""
+
+    status = 422
+    title = "Invalid input"
+
+
+class SchemaError(HotcoldError):
+    """A feature schema that contradicts itself."""
+
+
+class PackageError(HotcoldError):
+    """A package that cannot be built or used."""
+
+
+class CorruptPackageError(PackageError):
+    """A package whose bytes are not the ones that were built."""
+
+
+class ParityError(PackageError):
+    """An engine whose scores differ from the reference scores."""
+
+
+class ReleaseError(HotcoldError):
+    """A release that cannot do what was asked."""
+
+
+class PlanError(ReleaseError):
+    """A release plan that contradicts itself or has unknown keys."""
+
+
+class ActiveReleaseError(ReleaseError):
+    """Another release of the same model is under way."""
+
+
+class NothingToUndoError(ReleaseError):
+    """No earlier champion is warm, so there is nothing to go back to."""
+
+
+class StaleControllerError(ReleaseError):
+    """Somebody else moved the release on since it was read."""
+
+
+class RegistryError(HotcoldError):
+    """The MLflow registry lacks something or cannot be reached."""
+
+
+class DatabaseError(HotcoldError):
+    """The release database cannot be reached or has another layout."""
+
+
+class EdgeError(HotcoldError):
+    """Envoy refused a configuration or did not confirm it."""
+
+
+class StackError(HotcoldError):
+    """A local process, port, folder or disk is not as it has to be."""

@@ -1,0 +1,89 @@
+"""How a release is to proceed: frozen when it starts, so that nobody can move the goalposts under way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from hotcold.domain.errors import PlanError
+
+STRATEGIES = ("blue_green",)
+ON_UNKNOWN = ("hold", "roll_back")
+GATES = ("replica_health", "edge_probe")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Strategy, limits and gates of one release. Durations are in seconds.
+
+    Args:
+        strategy: `blue_green`: all traffic moves at once, after smoke tests, and is watched for `bake_s`.
+        replicas: replicas of the candidate; all have to be ready before it gets traffic.
+        package_timeout_s: longest time to build the package.
+        ready_timeout_s: longest time until all replicas of the candidate are ready.
+        smoke_timeout_s: longest time for the smoke tests.
+        route_timeout_s: longest time until the edge confirms the switch.
+        bake_s: time under full traffic, every gate SAFE, before the candidate becomes champion.
+        max_bake_s: after this time without the evidence to promote, `on_unknown` decides.
+        on_unknown: `hold` for a person, or `roll_back`.
+        required_gates: gates that have to be SAFE for the promotion.
+        allow_breaking_schema: release a version whose input schema refuses requests that the champion takes.
+    """
+
+    strategy: str = "blue_green"
+    replicas: int = 2
+    package_timeout_s: float = 300.0
+    ready_timeout_s: float = 120.0
+    smoke_timeout_s: float = 60.0
+    route_timeout_s: float = 15.0
+    bake_s: float = 30.0
+    max_bake_s: float = 300.0
+    on_unknown: str = "hold"
+    required_gates: tuple[str, ...] = GATES
+    allow_breaking_schema: bool = False
+
+    def __post_init__(self) -> None:
+        self._require(self.strategy in STRATEGIES, "strategy", self.strategy, " or ".join(STRATEGIES))
+        self._require(self.on_unknown in ON_UNKNOWN, "on_unknown", self.on_unknown, " or ".join(ON_UNKNOWN))
+        self._require(1 <= self.replicas <= 64, "replicas", self.replicas, "1 to 64")
+        for name in ("package_timeout_s", "ready_timeout_s", "smoke_timeout_s", "route_timeout_s"):
+            self._require(0 < getattr(self, name) <= 86_400, name, getattr(self, name), "more than 0, at most 86400")
+        self._require(0 <= self.bake_s <= 86_400, "bake_s", self.bake_s, "0 to 86400")
+        self._require(self.max_bake_s >= self.bake_s, "max_bake_s", self.max_bake_s, f"at least bake_s ({self.bake_s})")
+        unknown = sorted(set(self.required_gates) - set(GATES))
+        self._require(not unknown, "required_gates", ", ".join(unknown), ", ".join(GATES))
+
+    @staticmethod
+    def _require(holds: bool, name: str, seen: object, allowed: str) -> None:
+        if not holds:
+            raise PlanError(f"plan: {name} is {seen}; allowed is {allowed}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as plain JSON values."""
+        return {**asdict(self), "required_gates": list(self.required_gates)}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Plan:
+        """Inverse of `to_json`; missing keys take their defaults.
+
+        Raises:
+            PlanError: an unknown key, a value of another type, or one out of range.
+        """
+        known = [field.name for field in fields(cls)]
+        if unknown := sorted(set(document) - set(known)):
+            raise PlanError(f"plan: unknown key {unknown[0]!r}; known are {', '.join(known)}")
+        values = dict(document)
+        if "required_gates" in values:
+            values["required_gates"] = tuple(values["required_gates"])
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise PlanError(f"plan: a value has the wrong type ({error}); see the defaults in Plan") from error
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON, in hexadecimal."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()

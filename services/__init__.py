@@ -1,0 +1,1 @@
+"""Long-running processes: the scorer replica and the node agent."""

@@ -1,0 +1,1 @@
+"""Thin Prefect tasks: one effect each, named by verb, retried, observable."""
