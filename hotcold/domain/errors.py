@@ -8,6 +8,7 @@
     │   ├── UnsupportedMediaError     415  content type or encoding not spoken here
     │   └── InvalidInputError         422  parsed, but a value breaks the model's schema
     ├── SchemaError               a feature schema contradicts itself
+    ├── TrainingError             a model cannot be trained on what was asked for
     ├── PackageError              a package cannot be built or used
     │   ├── CorruptPackageError       a file is missing, changed or unexpected
     │   └── ParityError               an engine's scores differ from the reference scores
@@ -86,6 +87,10 @@ class InvalidInputError(RequestError):
 
 class SchemaError(HotcoldError):
     """A feature schema that contradicts itself."""
+
+
+class TrainingError(HotcoldError):
+    """A model that cannot be trained on what was asked for."""
 
 
 class PackageError(HotcoldError):

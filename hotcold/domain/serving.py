@@ -6,6 +6,7 @@ entities between the slots. Flows write the desired state; agents make it so and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -121,3 +122,33 @@ class ModelStatus:
     def slot(self, slot: Slot) -> SlotStatus:
         """What was observed of a slot."""
         return self.green if slot is Slot.GREEN else self.blue
+
+
+def worst_of(statuses: Sequence[ModelStatus]) -> ModelStatus:
+    """One status for several nodes: a thing holds only where it holds on every node.
+
+    Args:
+        statuses: at least one, all of the same model.
+    """
+    routes = [status.route for status in statuses]
+    shares = {route.green_pct for route in routes}
+    return ModelStatus(
+        model=statuses[0].model,
+        route=RouteStatus(
+            green_pct=shares.pop() if len(shares) == 1 else None, generation=min(route.generation for route in routes)
+        ),
+        blue=_worst_slot([status.blue for status in statuses]),
+        green=_worst_slot([status.green for status in statuses]),
+    )
+
+
+def _worst_slot(slots: Sequence[SlotStatus]) -> SlotStatus:
+    digests = {slot.digest for slot in slots}
+    same = len(digests) == 1
+    return SlotStatus(
+        digest=digests.pop() if same else "",
+        ready=min(slot.ready for slot in slots) if same else 0,
+        wanted=max(slot.wanted for slot in slots),
+        failure=next((slot.failure for slot in slots if slot.failure), ""),
+        restarts=sum(slot.restarts for slot in slots),
+    )

@@ -1,0 +1,59 @@
+"""Release a version to all traffic at once, after smoke tests, and watch it before it becomes champion."""
+
+import time
+
+from prefect import flow
+from prefect.states import Completed, Failed, State
+from pydantic import Field
+from typing import Annotated
+
+from hotcold.domain.errors import StaleControllerError
+from hotcold.domain.release import FINAL, Phase, Release
+from hotcold.settings import Settings
+from tasks.context import open_registry
+from tasks.driver import TICK_S, ReleaseDriver
+from tasks.forms import BlueGreenPlan
+from tasks.reporting import publish_release_report
+
+ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,60}$", description="Registered model name.")]
+Version = Annotated[int | None, Field(ge=1, description="Registry version; empty: the one with the alias `candidate`.")]
+
+
+@flow(name="cut-over", flow_run_name="cut over {model}", persist_result=False)
+def cut_over(model: ModelName = "flights", version: Version = None, plan: BlueGreenPlan = BlueGreenPlan()) -> State:
+    """Release a version of a model to all live traffic, blue-green.
+
+    The idle slot gets the package and is smoke-tested beside the live traffic; then the edge switches. While the candidate
+    bakes, its health and golden rows at the edge are watched. The slot before stays warm: `roll-back` is a route change.
+    """
+    candidate = open_registry().resolve(model, version, alias="candidate")
+    driver = ReleaseDriver(Settings())
+    try:
+        release = driver.open_release(model, candidate, plan.to_plan())
+        release = _drive(driver, release)
+        publish_release_report(release, driver.database.read_events(release.id), driver.gates)
+    finally:
+        driver.close()
+    return _state_of(release)
+
+
+def _drive(driver: ReleaseDriver, release: Release) -> Release:
+    try:
+        while release.phase not in FINAL and release.phase is not Phase.HELD:
+            release = driver.step(release)
+            time.sleep(TICK_S)
+    except StaleControllerError:
+        release = driver.database.read_release(release.id)
+    return release
+
+
+def _state_of(release: Release) -> State:
+    candidate = release.candidate.tag if release.candidate else f"version {release.version}"
+    if release.phase is Phase.PROMOTED:
+        return Completed(message=f"{candidate} is the champion of {release.model}")
+    if release.phase in FINAL:
+        return Failed(message=f"{candidate} was {release.phase.value.replace('_', ' ')}: {release.reason}")
+    return Failed(
+        message=f"{candidate} is {release.phase.value}: {release.reason or 'another controller drives it'}. "
+        f"Start cut-over again to go on, or roll-back to end it."
+    )

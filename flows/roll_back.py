@@ -1,0 +1,47 @@
+"""Take the last release of a model back, at once."""
+
+from typing import Annotated
+
+from prefect import flow, get_run_logger
+from pydantic import Field
+
+from hotcold.domain.errors import RegistryError
+from hotcold.rollback import Undone, roll_back as take_back
+from hotcold.settings import Settings
+from tasks.context import controller_name, open_database
+from tasks.registry import project_to_registry
+from tasks.reporting import publish_release_report
+
+ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,60}$", description="Registered model name.")]
+Reason = Annotated[str, Field(min_length=1, max_length=500, description="Why; it is kept in the audit and in the registry.")]
+
+
+@flow(name="roll-back", flow_run_name="roll back {model}", persist_result=False)
+def roll_back(model: ModelName = "flights", reason: Reason = "rolled back from the Prefect UI") -> str:
+    """Give all live traffic back to the champion before.
+
+    Ends the release under way or, if none is, undoes the last promotion. The slot before is still warm, so this is a route
+    change. `hotcold rollback MODEL` does the same with Prefect and MLflow down.
+    """
+    database = open_database(Settings())
+    try:
+        undone = take_back(database, model, controller_name(), reason)
+        publish_release_report(undone.release, database.read_events(undone.release.id), ())
+    finally:
+        database.close()
+    _tell_registry(model)
+    return _summary(undone)
+
+
+def _tell_registry(model: str) -> None:
+    try:
+        project_to_registry(model)
+    except RegistryError as error:
+        get_run_logger().warning("traffic is back; the registry will be told later by sync-registry: %s", error)
+
+
+def _summary(undone: Undone) -> str:
+    champion = undone.release.champion.tag if undone.release.champion else "nobody"
+    text = f"{champion} has the traffic; the edge confirmed it after {undone.confirmed_s * 1e3:.0f} ms"
+    get_run_logger().info(text)
+    return text

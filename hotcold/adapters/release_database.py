@@ -1,0 +1,402 @@
+"""The release database: desired state, releases with their audit, and what the agents observed.
+
+Every change of a release is a compare-and-set on (row version, epoch); its rows in the desired state and its audit event
+are written in the same transaction. Who takes a release over raises the epoch, and a controller from before is refused.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from hotcold.adapters import release_tables as t
+from hotcold.adapters.database import Database
+from hotcold.adapters.desired_state import apply_instruction, lock_route, read_model_plan, upsert
+from hotcold.domain.errors import ActiveReleaseError, NothingToUndoError, ReleaseError, StaleControllerError
+from hotcold.domain.plan import Plan
+from hotcold.domain.release import (
+    Command,
+    Instruction,
+    Observation,
+    Phase,
+    Release,
+    advance,
+)
+from hotcold.domain.serving import ModelPlan, ModelStatus, Slot, worst_of
+
+NODE_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Who drives a release.
+
+    Args:
+        owner: the controller, for people.
+        expires_at: seconds since the epoch.
+        renewals: grows with each renewal.
+    """
+
+    owner: str
+    expires_at: float
+    renewals: int
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of the audit.
+
+    Args:
+        at: seconds since the epoch.
+        actor: who did it.
+        phase: phase that was entered or stayed in.
+        split: candidate's desired share, in percent.
+        reason: why.
+        instructions: what was to be done.
+        release_id: release it belongs to.
+    """
+
+    at: float
+    actor: str
+    phase: Phase
+    split: int
+    reason: str
+    instructions: tuple[str, ...]
+    release_id: str
+
+
+class ReleaseDatabase:
+    """All that flows, agent and command line read and write.
+
+    Args:
+        url: SQLAlchemy URL; see `Database`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._database = Database(url)
+
+    def prepare(self) -> None:
+        """Create what is missing; see `Database.prepare`."""
+        self._database.prepare()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._database.dispose()
+
+    # Desired and observed state
+
+    def read_plans(self) -> tuple[ModelPlan, ...]:
+        """Desired state of every model."""
+        with self._database.read() as connection:
+            models = connection.scalars(select(t.routes.c.model).order_by(t.routes.c.model)).all()
+            return tuple(read_model_plan(connection, model) for model in models)
+
+    def read_plan(self, model: str) -> ModelPlan:
+        """Desired state of one model; an unknown one is empty."""
+        with self._database.read() as connection:
+            return read_model_plan(connection, model)
+
+    def write_status(self, node: str, statuses: Iterable[ModelStatus], now: float, edge_url: str = "") -> None:
+        """Say what a node observed, and that it lives.
+
+        Args:
+            node: the node's name.
+            statuses: all its models; models left out are forgotten.
+            now: seconds since the epoch.
+            edge_url: where the node's edge takes requests.
+        """
+        rows = [{"node": node, "model": status.model, "document": t.status_json(status)} for status in statuses]
+        with self._database.write() as connection:
+            upsert(connection, t.nodes, {"node": node}, {"seen_at": now, "edge_url": edge_url})
+            connection.execute(delete(t.status).where(t.status.c.node == node))
+            if rows:
+                connection.execute(insert(t.status), rows)
+
+    def read_status(self, model: str, now: float) -> ModelStatus | None:
+        """What the live nodes observed of a model; None if no node is live or one of them does not know the model."""
+        with self._database.read() as connection:
+            live = select(t.nodes.c.node).where(t.nodes.c.seen_at > now - NODE_TIMEOUT_S)
+            nodes = connection.scalars(live).all()
+            query = select(t.status.c.document).where(t.status.c.model == model, t.status.c.node.in_(nodes))
+            documents = connection.scalars(query).all()
+        if not nodes or len(documents) < len(nodes):
+            return None
+        return worst_of([t.status_of(document) for document in documents])
+
+    def read_edges(self, now: float) -> tuple[str, ...]:
+        """Addresses of the live nodes' edges."""
+        with self._database.read() as connection:
+            query = select(t.nodes.c.edge_url).where(t.nodes.c.seen_at > now - NODE_TIMEOUT_S).order_by(t.nodes.c.node)
+            return tuple(url for url in connection.scalars(query) if url)
+
+    # Releases
+
+    def start(self, model: str, version: int, plan: Plan, owner: str, now: float, lease_s: float) -> Release:
+        """Open a release, or take over one of the same version whose controller is gone.
+
+        Args:
+            model: registered model name.
+            version: registry version of the candidate.
+            plan: how to proceed; a release that is taken over keeps its own.
+            owner: the controller, for people.
+            now: seconds since the epoch.
+            lease_s: for how long the controller may be silent.
+
+        Raises:
+            ActiveReleaseError: another release of the model is under way; the message says who holds it.
+            ReleaseError: the version is the champion already.
+        """
+        try:
+            with self._database.write() as connection:
+                route = lock_route(connection, model)
+                lease = {"lease_owner": owner, "lease_expires_at": now + lease_s, "epoch": route.epoch + 1}
+                active = self._active_row(connection, model)
+                if active is not None:
+                    self._refuse_if_held(active, version, owner, now)
+                    release = self._take_over(connection, active, lease, owner, now)
+                else:
+                    release = self._insert(connection, model, version, plan, lease, owner, now)
+                connection.execute(update(t.routes).where(t.routes.c.model == model).values(epoch=lease["epoch"]))
+                return release
+        except IntegrityError as error:
+            raise ActiveReleaseError(f"another release of {model} was started at the same moment; see `hotcold status`") from error
+
+    def _active_row(self, connection: Connection, model: str) -> Any:
+        return connection.execute(select(t.releases).where(t.releases.c.active_model == model)).mappings().one_or_none()
+
+    def _refuse_if_held(self, row: Any, version: int, owner: str, now: float) -> None:
+        seen = f"release {row['id'][:8]} of {row['model']} version {row['version']} is {row['phase']}"
+        if row["lease_expires_at"] > now and row["lease_owner"] != owner:
+            raise ActiveReleaseError(
+                f"{seen}, held by {row['lease_owner']}; one release of a model at a time: wait for it, "
+                f"or end it with `hotcold rollback {row['model']}`"
+            )
+        if row["version"] != version:
+            raise ActiveReleaseError(
+                f"{seen}, last held by {row['lease_owner']}; go on with `hotcold release {row['model']} --version "
+                f"{row['version']}`, or end it with `hotcold rollback {row['model']}`"
+            )
+
+    def _take_over(self, connection: Connection, row: Any, lease: dict[str, Any], owner: str, now: float) -> Release:
+        before = t.release_of(row)
+        connection.execute(update(t.releases).where(t.releases.c.id == before.id).values(**lease))
+        before = replace(before, epoch=lease["epoch"])
+        command = Observation(command=Command.RESUME, command_reason=f"resumed by {owner}")
+        if before.phase is not Phase.HELD:
+            return self._write(connection, before, before, (), owner, now, reason="taken over")
+        after, instructions = advance(before, command, now)
+        return self._write(connection, before, after, instructions, owner, now)
+
+    def _insert(
+        self, connection: Connection, model: str, version: int, plan: Plan, lease: dict[str, Any], owner: str, now: float
+    ) -> Release:
+        desired = read_model_plan(connection, model)
+        champion_slot = desired.route.champion
+        champion = desired.slot(champion_slot).package if champion_slot else None
+        if champion and champion.version == version:
+            raise ReleaseError(f"{model} version {version} is the champion already; release another version")
+        release = Release(
+            id=str(uuid.uuid4()),
+            model=model,
+            version=version,
+            plan=plan,
+            slot=champion_slot.other if champion_slot else Slot.BLUE,
+            champion=champion,
+            ticked_at=now,
+            epoch=lease["epoch"],
+        )
+        connection.execute(
+            insert(t.releases).values(
+                **t.release_values(release),
+                **lease,
+                id=release.id,
+                model=model,
+                version=version,
+                strategy=plan.strategy,
+                plan=plan.to_json(),
+                plan_digest=plan.digest,
+                slot=release.slot.value,
+                champion=t.package_json(champion),
+                lease_renewals=0,
+                row_version=0,
+                created_at=now,
+            )
+        )
+        return self._write(connection, release, release, (), owner, now, reason="started")
+
+    def commit(
+        self, before: Release, after: Release, instructions: Sequence[Instruction], actor: str, now: float
+    ) -> Release:
+        """Write one step of a release, with its desired state and its audit event, or nothing.
+
+        Args:
+            before: the state that was read.
+            after: the state that `advance` gave.
+            instructions: what `advance` gave; rows are written for those that are desired state.
+            actor: who did it.
+            now: seconds since the epoch.
+
+        Returns:
+            `after` with its new row version.
+
+        Raises:
+            StaleControllerError: the release was moved on, or taken over, since it was read.
+        """
+        with self._database.write() as connection:
+            lock_route(connection, before.model)
+            return self._write(connection, before, after, instructions, actor, now)
+
+    def _write(
+        self,
+        connection: Connection,
+        before: Release,
+        after: Release,
+        instructions: Sequence[Instruction],
+        actor: str,
+        now: float,
+        reason: str = "",
+    ) -> Release:
+        written = replace(after, row_version=before.row_version + 1)
+        ended = {} if after.active else {"ended_at": now}
+        changed = connection.execute(
+            update(t.releases)
+            .where(t.releases.c.id == before.id, t.releases.c.row_version == before.row_version, t.releases.c.epoch == before.epoch)
+            .values(**t.release_values(after), **ended, row_version=written.row_version)
+        ).rowcount
+        if changed != 1:
+            raise StaleControllerError(f"release {before.id[:8]} of {before.model} was moved on by somebody else; read it again")
+        for instruction in instructions:
+            apply_instruction(connection, after, instruction)
+        connection.execute(
+            insert(t.events).values(
+                release_id=before.id,
+                at=now,
+                actor=actor,
+                phase=after.phase.value,
+                split=after.split,
+                reason=reason or after.reason,
+                instructions=[str(instruction) for instruction in instructions],
+                row_version=written.row_version,
+            )
+        )
+        return written
+
+    def renew(self, release: Release, now: float, lease_s: float) -> None:
+        """Say that the controller lives, and keep the time it counted.
+
+        Raises:
+            StaleControllerError: somebody else has taken the release over or moved it on.
+        """
+        with self._database.write() as connection:
+            changed = connection.execute(
+                update(t.releases)
+                .where(
+                    t.releases.c.id == release.id,
+                    t.releases.c.row_version == release.row_version,
+                    t.releases.c.epoch == release.epoch,
+                )
+                .values(
+                    in_phase_s=release.in_phase_s,
+                    ticked_at=release.ticked_at,
+                    lease_expires_at=now + lease_s,
+                    lease_renewals=t.releases.c.lease_renewals + 1,
+                )
+            ).rowcount
+        if changed != 1:
+            raise StaleControllerError(f"release {release.id[:8]} of {release.model} was taken over or moved on; read it again")
+
+    def undo(self, model: str, actor: str, reason: str, now: float, lease_s: float) -> Release:
+        """Take back the release under way or, if none is, the last promotion; traffic moves with this transaction.
+
+        Needs neither Prefect nor MLflow. Whoever drives the release is fenced off.
+
+        Args:
+            model: registered model name.
+            actor: who asks.
+            reason: why.
+            now: seconds since the epoch.
+            lease_s: for how long the caller may be silent while it waits for the edge.
+
+        Returns:
+            The release, rolling back.
+
+        Raises:
+            NothingToUndoError: no release is under way and no earlier champion is warm.
+        """
+        with self._database.write() as connection:
+            route = lock_route(connection, model)
+            row = self._active_row(connection, model) or self._undoable_row(connection, model)
+            if row is None:
+                raise NothingToUndoError(
+                    f"{model} has no release under way and no earlier champion that is warm; release an older version with "
+                    f"`hotcold release {model} --version N`"
+                )
+            lease = {"lease_owner": actor, "lease_expires_at": now + lease_s, "epoch": route.epoch + 1}
+            connection.execute(update(t.releases).where(t.releases.c.id == row["id"]).values(**lease))
+            connection.execute(update(t.routes).where(t.routes.c.model == model).values(epoch=lease["epoch"]))
+            before = replace(t.release_of(row), epoch=lease["epoch"])
+            seen = Observation(command=Command.ROLL_BACK, command_reason=reason)
+            after, instructions = advance(before, seen, now)
+            return self._write(connection, before, after, instructions, actor, now)
+
+    def _undoable_row(self, connection: Connection, model: str) -> Any:
+        """The last promotion, if the champion before it is still warm in the other slot."""
+        route = read_model_plan(connection, model).route
+        query = (
+            select(t.releases)
+            .where(t.releases.c.model == model, t.releases.c.phase == Phase.PROMOTED.value)
+            .order_by(t.releases.c.ended_at.desc())
+            .limit(1)
+        )
+        row = connection.execute(query).mappings().one_or_none()
+        warm = row is not None and route.previous is not None and row["slot"] == route.champion and row["champion"]
+        return row if warm else None
+
+    def read_release(self, release_id: str) -> Release:
+        """One release.
+
+        Raises:
+            ReleaseError: there is none of that id.
+        """
+        with self._database.read() as connection:
+            row = connection.execute(select(t.releases).where(t.releases.c.id == release_id)).mappings().one_or_none()
+        if row is None:
+            raise ReleaseError(f"there is no release {release_id}; see `hotcold status`")
+        return t.release_of(row)
+
+    def read_active(self) -> tuple[tuple[Release, Lease], ...]:
+        """Releases under way, with their controllers."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(t.releases).where(t.releases.c.active_model.is_not(None))).mappings().all()
+        return tuple(
+            (t.release_of(row), Lease(row["lease_owner"], row["lease_expires_at"], row["lease_renewals"])) for row in rows
+        )
+
+    def read_releases(self, model: str, limit: int = 20) -> tuple[Release, ...]:
+        """The latest releases of a model, newest first."""
+        query = select(t.releases).where(t.releases.c.model == model).order_by(t.releases.c.created_at.desc()).limit(limit)
+        with self._database.read() as connection:
+            return tuple(t.release_of(row) for row in connection.execute(query).mappings())
+
+    def read_events(self, release_id: str) -> tuple[Event, ...]:
+        """The audit of one release, oldest first."""
+        query = select(t.events).where(t.events.c.release_id == release_id).order_by(t.events.c.id)
+        with self._database.read() as connection:
+            rows = connection.execute(query).mappings().all()
+        return tuple(
+            Event(
+                row["at"],
+                row["actor"],
+                Phase(row["phase"]),
+                row["split"],
+                row["reason"],
+                tuple(row["instructions"]),
+                row["release_id"],
+            )
+            for row in rows
+        )

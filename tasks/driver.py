@@ -1,0 +1,187 @@
+"""Drives a release: observe, advance, write, do. The state is in the database; a driver that dies leaves nothing behind."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect import get_run_logger
+from prefect.futures import PrefectFuture
+
+from hotcold.adapters.release_database import ReleaseDatabase
+from hotcold.domain.errors import DatabaseError, HotcoldError
+from hotcold.domain.gate import Gate
+from hotcold.domain.plan import Plan
+from hotcold.domain.release import (
+    EXPOSED,
+    Instruction,
+    Observation,
+    Package,
+    Phase,
+    Release,
+    SetStage,
+    Smoke,
+    advance,
+)
+from hotcold.domain.serving import ModelStatus
+from hotcold.domain.smoke import judge_health, judge_probe
+from hotcold.rollback import confirmed_share
+from hotcold.settings import Settings
+from tasks.context import controller_name, open_database
+from tasks.packaging import package_version
+from tasks.registry import project_to_registry
+from tasks.smoke import EdgeProbe, run_smoke_tests
+
+TICK_S = 0.2
+_DATABASE_PATIENCE_S = 120.0
+
+
+@dataclass
+class _Evidence:
+    """What this driver has gathered; a new driver gathers it again."""
+
+    package: Any = None
+    package_failure: str = ""
+    smoke: Gate | None = None
+    gates: tuple[Gate, ...] = ()
+    restarts_before: int | None = None
+    running: dict[str, PrefectFuture[Any]] = field(default_factory=dict)
+
+
+class ReleaseDriver:
+    """The controller of one release, inside a flow run.
+
+    Args:
+        settings: where the database is, and how long a silent controller is believed.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._owner = controller_name()
+        self.database: ReleaseDatabase = open_database(settings)
+        self._evidence = _Evidence()
+        self._probe: EdgeProbe | None = None
+
+    def open_release(self, model: str, version: int, plan: Plan) -> Release:
+        """Start the release, or take over the one of the same version that lost its controller."""
+        release = self.database.start(
+            model, version, plan, self._owner, self._clock(), self._settings.controller_timeout_s
+        )
+        get_run_logger().info("release %s of %s version %s: %s", release.id[:8], model, version, release.phase.value)
+        return release
+
+    def step(self, release: Release) -> Release:
+        """One tick: observe, advance, write, and start what has to be done outside.
+
+        Raises:
+            StaleControllerError: somebody else drives the release now.
+            DatabaseError: the database was away for longer than two minutes.
+        """
+        deadline = time.monotonic() + _DATABASE_PATIENCE_S
+        while True:
+            try:
+                return self._step(release)
+            except DatabaseError as error:
+                if time.monotonic() > deadline:
+                    raise
+                get_run_logger().warning("%s; trying again", error)
+                time.sleep(1.0)
+
+    def _step(self, release: Release) -> Release:
+        self._collect()
+        seen = self._observe(release)
+        after, instructions = advance(release, seen, self._clock())
+        if after.phase is release.phase and after.split == release.split:
+            self.database.renew(after, self._clock(), self._settings.controller_timeout_s)
+        else:
+            after = self.database.commit(release, after, instructions, self._owner, self._clock())
+            self._log(after)
+        for instruction in instructions:
+            self._perform(after, instruction)
+        return after
+
+    def _observe(self, release: Release) -> Observation:
+        status = self.database.read_status(release.model, self._clock())
+        evidence = self._evidence
+        if release.phase in EXPOSED and release.candidate:
+            evidence.gates = self._judge(release, status)
+        return Observation(
+            package=evidence.package,
+            package_failure=evidence.package_failure,
+            candidate=status.slot(release.slot) if status else None,
+            champion=status.slot(release.slot.other) if status else None,
+            edge_share=confirmed_share(status, release.slot),
+            smoke=evidence.smoke,
+            gates=evidence.gates,
+        )
+
+    def _judge(self, release: Release, status: ModelStatus | None) -> tuple[Gate, ...]:
+        slot = status.slot(release.slot) if status else None
+        if self._evidence.restarts_before is None and slot:
+            self._evidence.restarts_before = slot.restarts
+        health = judge_health(slot, release.plan.replicas, self._evidence.restarts_before or 0)
+        if release.phase is not Phase.BAKING or not release.candidate:
+            return (health,)
+        self._probe = self._probe or EdgeProbe(release.candidate)
+        answers = self._probe.ask(self.database.read_edges(self._clock()))
+        return (health, judge_probe(release.candidate, answers))
+
+    def _perform(self, release: Release, instruction: Instruction) -> None:
+        """Start an effect, unless it is under way; each is safe to repeat."""
+        running = self._evidence.running
+        match instruction:
+            case Package(model, version) if "package" not in running:
+                running["package"] = package_version.submit(
+                    model, version, release.champion, release.plan.allow_breaking_schema
+                )
+            case Smoke(slot, package) if "smoke" not in running:
+                running["smoke"] = run_smoke_tests.submit(package, slot, self.database.read_edges(self._clock()))
+            case SetStage(model):
+                running["registry"] = project_to_registry.submit(model)
+
+    def _collect(self) -> None:
+        """Take the results of effects that have ended."""
+        running = self._evidence.running
+        for name, future in list(running.items()):
+            if not future.state.is_final():
+                continue
+            del running[name]
+            try:
+                self._keep(name, future.result())
+            except HotcoldError as error:
+                self._keep_failure(name, error)
+
+    def _keep(self, name: str, result: Any) -> None:
+        if name == "package":
+            self._evidence.package = result
+        elif name == "smoke":
+            self._evidence.smoke = result
+
+    def _keep_failure(self, name: str, error: HotcoldError) -> None:
+        if name == "package":
+            self._evidence.package_failure = str(error)
+        else:
+            get_run_logger().warning("%s: %s", name, error)
+
+    def _log(self, release: Release) -> None:
+        gates = "; ".join(gate.sentence for gate in self._evidence.gates)
+        reason = f": {release.reason}" if release.reason else ""
+        get_run_logger().info("%s, candidate's share %s %%%s %s", release.phase.value, release.split, reason, gates)
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        """All verdicts so far, smoke tests included."""
+        return (self._evidence.smoke, *self._evidence.gates) if self._evidence.smoke else self._evidence.gates
+
+    def close(self) -> None:
+        """Wait for the last effects and close the connections."""
+        for name, future in self._evidence.running.items():
+            try:
+                future.result(timeout=30)
+            except (HotcoldError, TimeoutError) as error:
+                get_run_logger().warning("%s: %s; sync-registry repeats it", name, error)
+        if self._probe:
+            self._probe.close()
+        self.database.close()

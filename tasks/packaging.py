@@ -1,0 +1,56 @@
+"""Build the package of a registry version."""
+
+import tempfile
+from pathlib import Path
+
+from prefect import State, task
+
+from hotcold.adapters.packages import build_package, package_dir, read_manifest
+from hotcold.domain.errors import PackageError
+from hotcold.domain.package import Manifest, PackageRef
+from hotcold.domain.schema import breaking_changes
+from hotcold.settings import Settings
+from tasks.context import open_registry
+
+
+async def _may_pass(_task: object, _run: object, state: State) -> bool:
+    """A registry that is away may come back; a package that cannot be built stays so."""
+    try:
+        await state.aresult()
+    except PackageError:
+        return False
+    except Exception:
+        return True
+    return False
+
+
+@task(
+    name="package version",
+    task_run_name="package {model} v{version}",
+    retries=2,
+    retry_delay_seconds=2,
+    retry_condition_fn=_may_pass,
+    persist_result=False,
+)
+def package_version(model: str, version: int, champion: PackageRef | None, allow_breaking_schema: bool) -> PackageRef:
+    """Build the package once; a second call finds it.
+
+    Raises:
+        PackageError: it cannot be built, or its schema refuses requests that the champion takes.
+        RegistryError: the registry lacks the version or something that belongs to it.
+    """
+    settings = Settings()
+    with tempfile.TemporaryDirectory(prefix="hotcold-package-") as folder:
+        source = open_registry().read_source(model, version, Path(folder))
+        manifest = build_package(source, settings.bento_home)
+    if champion and not allow_breaking_schema:
+        _require_compatible(read_manifest(package_dir(champion, settings.bento_home)), manifest)
+    return manifest.ref
+
+
+def _require_compatible(champion: Manifest, candidate: Manifest) -> None:
+    if breaks := breaking_changes(champion.schema, candidate.schema):
+        raise PackageError(
+            f"{candidate.ref.tag} would refuse requests that {champion.ref.tag} takes: {'; '.join(breaks[:5])}; "
+            "release it with allow_breaking_schema if all consumers are ready for it"
+        )
