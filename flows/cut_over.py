@@ -33,7 +33,7 @@ def cut_over(model: ModelName = "flights", version: Version = None, plan: BlueGr
         release = _drive(driver, release)
         publish_release_report(release, driver.database.read_events(release.id), driver.gates)
     finally:
-        driver.close()
+        driver.close(model)
     return _state_of(release)
 
 

@@ -45,6 +45,7 @@ class _Evidence:
     smoke: Gate | None = None
     gates: tuple[Gate, ...] = ()
     restarts_before: int | None = None
+    registry_is_behind: bool = False
     running: dict[str, PrefectFuture[Any]] = field(default_factory=dict)
 
 
@@ -100,7 +101,14 @@ class ReleaseDriver:
             self._log(after)
         for instruction in instructions:
             self._perform(after, instruction)
+        self._tell_registry(after.model)
         return after
+
+    def _tell_registry(self, model: str) -> None:
+        """One projection at a time, so that an older view never overwrites a newer one."""
+        if self._evidence.registry_is_behind and "registry" not in self._evidence.running:
+            self._evidence.registry_is_behind = False
+            self._evidence.running["registry"] = project_to_registry.submit(model)
 
     def _observe(self, release: Release) -> Observation:
         status = self.database.read_status(release.model, self._clock())
@@ -138,8 +146,8 @@ class ReleaseDriver:
                 )
             case Smoke(slot, package) if "smoke" not in running:
                 running["smoke"] = run_smoke_tests.submit(package, slot, self.database.read_edges(self._clock()))
-            case SetStage(model):
-                running["registry"] = project_to_registry.submit(model)
+            case SetStage():
+                self._evidence.registry_is_behind = True
 
     def _collect(self) -> None:
         """Take the results of effects that have ended."""
@@ -175,13 +183,19 @@ class ReleaseDriver:
         """All verdicts so far, smoke tests included."""
         return (self._evidence.smoke, *self._evidence.gates) if self._evidence.smoke else self._evidence.gates
 
-    def close(self) -> None:
-        """Wait for the last effects and close the connections."""
+    def close(self, model: str) -> None:
+        """Wait for the last effects, the registry's last view among them, and close the connections."""
+        self._wait_for_effects()
+        self._tell_registry(model)
+        self._wait_for_effects()
+        if self._probe:
+            self._probe.close()
+        self.database.close()
+
+    def _wait_for_effects(self) -> None:
         for name, future in self._evidence.running.items():
             try:
                 future.result(timeout=30)
             except (HotcoldError, TimeoutError) as error:
                 get_run_logger().warning("%s: %s; sync-registry repeats it", name, error)
-        if self._probe:
-            self._probe.close()
-        self.database.close()
+        self._evidence.running.clear()

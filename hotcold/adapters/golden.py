@@ -69,8 +69,8 @@ class GoldenClient:
             return Answer(answer.status_code, digest, elapsed_ms=elapsed_ms, detail=answer.text[:200])
         scores = np.array(answer.json()["outputs"][0]["data"], dtype=np.float64).reshape(-1)
         expected = sample.expected[first : first + count]
-        error = float(np.abs(scores - expected).max()) if scores.shape == expected.shape else None
-        return Answer(200, digest, error, elapsed_ms)
+        difference = float(np.abs(scores - expected).max()) if scores.shape == expected.shape else None
+        return Answer(200, digest, difference, elapsed_ms)
 
     def _post(self, rows: NDArray[np.float32]) -> httpx.Response:
         header = (

@@ -88,8 +88,6 @@ class ReleaseDatabase:
         """Close all connections."""
         self._database.dispose()
 
-    # Desired and observed state
-
     def read_plans(self) -> tuple[ModelPlan, ...]:
         """Desired state of every model."""
         with self._database.read() as connection:
@@ -134,8 +132,6 @@ class ReleaseDatabase:
             query = select(t.nodes.c.edge_url).where(t.nodes.c.seen_at > now - NODE_TIMEOUT_S).order_by(t.nodes.c.node)
             return tuple(url for url in connection.scalars(query) if url)
 
-    # Releases
-
     def start(self, model: str, version: int, plan: Plan, owner: str, now: float, lease_s: float) -> Release:
         """Open a release, or take over one of the same version whose controller is gone.
 
@@ -153,16 +149,20 @@ class ReleaseDatabase:
         """
         try:
             with self._database.write() as connection:
-                route = lock_route(connection, model)
-                lease = {"lease_owner": owner, "lease_expires_at": now + lease_s, "epoch": route.epoch + 1}
-                active = self._active_row(connection, model)
-                if active is not None:
-                    self._refuse_if_held(active, version, owner, now)
-                    release = self._take_over(connection, active, lease, owner, now)
+                epoch = lock_route(connection, model).epoch + 1
+                row = self._active_row(connection, model)
+                if row is None:
+                    self._insert(connection, self._new_release(connection, model, version, plan, now), now)
+                    row = self._active_row(connection, model)
                 else:
-                    release = self._insert(connection, model, version, plan, lease, owner, now)
-                connection.execute(update(t.routes).where(t.routes.c.model == model).values(epoch=lease["epoch"]))
-                return release
+                    self._refuse_if_held(row, version, owner, now)
+                before = self._take(connection, row, owner, epoch, now + lease_s)
+                if before.phase is not Phase.HELD:
+                    reason = "taken over" if before.row_version else "started"
+                    return self._write(connection, before, before, (), owner, now, reason=reason)
+                resume = Observation(command=Command.RESUME, command_reason=f"resumed by {owner}")
+                after, instructions = advance(before, resume, now)
+                return self._write(connection, before, after, instructions, owner, now)
         except IntegrityError as error:
             raise ActiveReleaseError(f"another release of {model} was started at the same moment; see `hotcold status`") from error
 
@@ -182,52 +182,35 @@ class ReleaseDatabase:
                 f"{row['version']}`, or end it with `hotcold rollback {row['model']}`"
             )
 
-    def _take_over(self, connection: Connection, row: Any, lease: dict[str, Any], owner: str, now: float) -> Release:
-        before = t.release_of(row)
-        connection.execute(update(t.releases).where(t.releases.c.id == before.id).values(**lease))
-        before = replace(before, epoch=lease["epoch"])
-        command = Observation(command=Command.RESUME, command_reason=f"resumed by {owner}")
-        if before.phase is not Phase.HELD:
-            return self._write(connection, before, before, (), owner, now, reason="taken over")
-        after, instructions = advance(before, command, now)
-        return self._write(connection, before, after, instructions, owner, now)
-
-    def _insert(
-        self, connection: Connection, model: str, version: int, plan: Plan, lease: dict[str, Any], owner: str, now: float
-    ) -> Release:
+    def _new_release(self, connection: Connection, model: str, version: int, plan: Plan, now: float) -> Release:
         desired = read_model_plan(connection, model)
         champion_slot = desired.route.champion
         champion = desired.slot(champion_slot).package if champion_slot else None
         if champion and champion.version == version:
             raise ReleaseError(f"{model} version {version} is the champion already; release another version")
-        release = Release(
-            id=str(uuid.uuid4()),
-            model=model,
-            version=version,
-            plan=plan,
-            slot=champion_slot.other if champion_slot else Slot.BLUE,
-            champion=champion,
-            ticked_at=now,
-            epoch=lease["epoch"],
-        )
+        slot = champion_slot.other if champion_slot else Slot.BLUE
+        return Release(str(uuid.uuid4()), model, version, plan, slot, champion, ticked_at=now)
+
+    def _insert(self, connection: Connection, release: Release, now: float) -> None:
         connection.execute(
             insert(t.releases).values(
                 **t.release_values(release),
-                **lease,
                 id=release.id,
-                model=model,
-                version=version,
-                strategy=plan.strategy,
-                plan=plan.to_json(),
-                plan_digest=plan.digest,
+                model=release.model,
+                version=release.version,
+                strategy=release.plan.strategy,
+                plan=release.plan.to_json(),
+                plan_digest=release.plan.digest,
                 slot=release.slot.value,
-                champion=t.package_json(champion),
+                champion=t.package_json(release.champion),
+                lease_owner="",
+                lease_expires_at=now,
                 lease_renewals=0,
+                epoch=0,
                 row_version=0,
                 created_at=now,
             )
         )
-        return self._write(connection, release, release, (), owner, now, reason="started")
 
     def commit(
         self, before: Release, after: Release, instructions: Sequence[Instruction], actor: str, now: float
@@ -336,13 +319,17 @@ class ReleaseDatabase:
                     f"{model} has no release under way and no earlier champion that is warm; release an older version with "
                     f"`hotcold release {model} --version N`"
                 )
-            lease = {"lease_owner": actor, "lease_expires_at": now + lease_s, "epoch": route.epoch + 1}
-            connection.execute(update(t.releases).where(t.releases.c.id == row["id"]).values(**lease))
-            connection.execute(update(t.routes).where(t.routes.c.model == model).values(epoch=lease["epoch"]))
-            before = replace(t.release_of(row), epoch=lease["epoch"])
+            before = self._take(connection, row, actor, route.epoch + 1, now + lease_s)
             seen = Observation(command=Command.ROLL_BACK, command_reason=reason)
             after, instructions = advance(before, seen, now)
             return self._write(connection, before, after, instructions, actor, now)
+
+    def _take(self, connection: Connection, row: Any, owner: str, epoch: int, expires_at: float) -> Release:
+        """Make `owner` the controller; whoever was it before is fenced off."""
+        lease = {"lease_owner": owner, "lease_expires_at": expires_at, "epoch": epoch}
+        connection.execute(update(t.releases).where(t.releases.c.id == row["id"]).values(**lease))
+        connection.execute(update(t.routes).where(t.routes.c.model == row["model"]).values(epoch=epoch))
+        return replace(t.release_of(row), epoch=epoch)
 
     def _undoable_row(self, connection: Connection, model: str) -> Any:
         """The last promotion, if the champion before it is still warm in the other slot."""

@@ -103,10 +103,10 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Released:
-    """A recipe that already has a version."""
+    """A version and how it was made; the recipe is None if it is no longer known."""
 
     version: SemVer
-    recipe: Recipe
+    recipe: Recipe | None
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,11 @@ def derive_version(previous: Released | None, new: Recipe) -> Derived:
     """
     if previous is None:
         return Derived(FIRST_VERSION, Bump.FIRST, "the model has no version yet")
-    bump, reason = _compare(previous.recipe, new)
+    if previous.recipe is None:
+        # Without it nobody can promise that requests for the old version suit the new one.
+        bump, reason = Bump.MAJOR, f"the recipe of {previous.version} is no longer known"
+    else:
+        bump, reason = _compare(previous.recipe, new)
     return Derived(previous.version.bump(bump), bump, reason)
 
 

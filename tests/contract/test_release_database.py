@@ -1,0 +1,258 @@
+"""What every release database has to hold, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from hotcold.adapters.database import Database
+from hotcold.adapters.release_database import ReleaseDatabase
+from hotcold.domain.errors import (
+    ActiveReleaseError,
+    DatabaseError,
+    NothingToUndoError,
+    ReleaseError,
+    StaleControllerError,
+)
+from hotcold.domain.gate import Gate, Verdict
+from hotcold.domain.package import PackageRef
+from hotcold.domain.plan import GATES, Plan
+from hotcold.domain.release import Deploy, Observation, Phase, Release, SetSplit, advance
+from hotcold.domain.serving import ModelStatus, RouteStatus, Slot, SlotPlan, SlotStatus
+from hotcold.rollback import roll_back
+from services.watchdog import Watchdog
+
+PLAN = Plan(replicas=1, bake_s=0)
+LEASE_S = 10.0
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[ReleaseDatabase]:
+    opened = ReleaseDatabase(database_url)
+    opened.prepare()
+    yield opened
+    opened.close()
+
+
+def package(version: int) -> PackageRef:
+    return PackageRef("m", version, f"1.{version}.0", f"{version:x}" * 64)
+
+
+def step(database: ReleaseDatabase, release: Release, seen: Observation, now: float) -> Release:
+    after, instructions = advance(release, seen, now)
+    return database.commit(release, after, instructions, "test", now)
+
+
+def bake(database: ReleaseDatabase, version: int, now: float, owner: str = "driver") -> Release:
+    """A release whose candidate holds all traffic."""
+    release = database.start("m", version, PLAN, owner, now, LEASE_S)
+    ready = SlotStatus(package(version).digest, 1, 1)
+    for seen in (
+        Observation(package=package(version)),
+        Observation(candidate=ready),
+        Observation(candidate=ready, smoke=Gate("smoke", Verdict.SAFE)),
+        Observation(candidate=ready, edge_share=100),
+    ):
+        release = step(database, release, seen, now)
+    assert release.phase is Phase.BAKING
+    return release
+
+
+def promote(database: ReleaseDatabase, version: int, now: float) -> Release:
+    ready = SlotStatus(package(version).digest, 1, 1)
+    safe = tuple(Gate(name, Verdict.SAFE) for name in GATES)
+    return step(database, bake(database, version, now), Observation(candidate=ready, edge_share=100, gates=safe), now)
+
+
+def test_a_release_comes_back_from_the_database_as_it_was_written(database: ReleaseDatabase) -> None:
+    release = bake(database, 1, now=100.0)
+    assert database.read_release(release.id) == release
+    assert [release] == [active for active, _ in database.read_active()]
+
+
+def test_two_promotions_swap_the_slots_and_keep_the_champion_before_warm(database: ReleaseDatabase) -> None:
+    promote(database, 1, now=100.0)
+    promote(database, 2, now=200.0)
+    plan = database.read_plan("m")
+    assert (100, Slot.GREEN, Slot.BLUE) == (plan.route.green_pct, plan.route.champion, plan.route.previous)
+    assert (SlotPlan(package(1), 1), SlotPlan(package(2), 1)) == (plan.blue, plan.green)
+
+
+def test_a_second_release_of_a_model_is_refused_with_who_holds_the_first(database: ReleaseDatabase) -> None:
+    database.start("m", 1, PLAN, "flow run brave-otter", 100.0, LEASE_S)
+    with pytest.raises(ActiveReleaseError, match=r"version 1 is packaging, held by flow run brave-otter"):
+        database.start("m", 2, PLAN, "flow run calm-newt", 101.0, LEASE_S)
+    with pytest.raises(ActiveReleaseError, match=r"last held by flow run brave-otter; go on with"):
+        database.start("m", 2, PLAN, "flow run calm-newt", 120.0, LEASE_S)
+
+
+def test_of_many_releases_started_at_the_same_moment_one_wins(database: ReleaseDatabase) -> None:
+    barrier = threading.Barrier(6)
+
+    def start(number: int) -> str:
+        barrier.wait()
+        try:
+            return database.start("m", 1 + number, PLAN, f"driver {number}", 100.0, LEASE_S).id
+        except ActiveReleaseError:
+            return ""
+
+    with ThreadPoolExecutor(6) as pool:
+        started = [release_id for release_id in pool.map(start, range(6)) if release_id]
+    assert 1 == len(started) == len(database.read_active())
+
+
+def test_another_model_is_released_independently(database: ReleaseDatabase) -> None:
+    database.start("m", 1, PLAN, "a", 100.0, LEASE_S)
+    database.start("n", 1, PLAN, "b", 100.0, LEASE_S)
+    assert {"m", "n"} == {release.model for release, _ in database.read_active()}
+
+
+def test_a_controller_that_was_replaced_can_write_nothing_more(database: ReleaseDatabase) -> None:
+    old = database.start("m", 1, PLAN, "old driver", 100.0, LEASE_S)
+    new = database.start("m", 1, PLAN, "new driver", 111.0, LEASE_S)
+    assert (old.id, old.epoch + 1) == (new.id, new.epoch)
+    with pytest.raises(StaleControllerError):
+        step(database, old, Observation(package=package(1)), 112.0)
+    with pytest.raises(StaleControllerError):
+        database.renew(old, 112.0, LEASE_S)
+    assert Phase.DEPLOYING is step(database, new, Observation(package=package(1)), 113.0).phase
+
+
+def test_a_step_that_is_refused_writes_neither_route_nor_slot_nor_event(database: ReleaseDatabase) -> None:
+    release = bake(database, 1, now=100.0)
+    plan, story = database.read_plan("m"), database.read_events(release.id)
+    with pytest.raises(ReleaseError, match="holds 100 % of the traffic"):
+        database.commit(release, release, (SetSplit(Slot.BLUE, 100), Deploy(Slot.BLUE, package(3), 1)), "test", 101.0)
+    assert (plan, story) == (database.read_plan("m"), database.read_events(release.id))
+
+
+def test_the_champion_is_not_released_again(database: ReleaseDatabase) -> None:
+    promote(database, 1, now=100.0)
+    with pytest.raises(ReleaseError, match="version 1 is the champion already"):
+        database.start("m", 1, PLAN, "driver", 101.0, LEASE_S)
+
+
+def test_undo_moves_the_traffic_in_one_transaction_and_fences_the_driver_off(database: ReleaseDatabase) -> None:
+    promote(database, 1, now=100.0)
+    baking = bake(database, 2, now=200.0)
+    undone = database.undo("m", "me", "it is wrong", 201.0, LEASE_S)
+    assert (Phase.ROLLING_BACK, 0) == (undone.phase, database.read_plan("m").route.green_pct)
+    with pytest.raises(StaleControllerError):
+        database.renew(baking, 202.0, LEASE_S)
+
+
+def test_a_promotion_is_undone_once_and_its_slot_is_emptied_after_the_edge_confirmed(database: ReleaseDatabase) -> None:
+    promote(database, 1, now=100.0)
+    promote(database, 2, now=200.0)
+    undone = database.undo("m", "me", "worse", 300.0, LEASE_S)
+    assert SlotPlan(package(2), 1) == database.read_plan("m").green
+    ended = step(database, undone, Observation(edge_share=0), 301.0)
+    plan = database.read_plan("m")
+    assert (Phase.ROLLED_BACK, Slot.BLUE, None, SlotPlan()) == (ended.phase, plan.route.champion, plan.route.previous, plan.green)
+    with pytest.raises(NothingToUndoError, match="no earlier champion that is warm"):
+        database.undo("m", "me", "again", 302.0, LEASE_S)
+
+
+def test_a_rejected_release_leaves_champion_and_previous_as_they_were_until_its_package_took_the_slot(
+    database: ReleaseDatabase,
+) -> None:
+    promote(database, 1, now=100.0)
+    promote(database, 2, now=200.0)
+    before = database.read_plan("m")
+    early = database.start("m", 3, PLAN, "driver", 300.0, LEASE_S)
+    step(database, early, Observation(package_failure="no schema"), 301.0)
+    after = database.read_plan("m")
+    assert (before.route.champion, before.route.previous, before.blue) == (after.route.champion, after.route.previous, after.blue)
+
+    late = step(database, database.start("m", 3, PLAN, "driver", 400.0, LEASE_S), Observation(package=package(3)), 400.0)
+    failed = SlotStatus(package(3).digest, 0, 1, failure="a byte is wrong")
+    assert Phase.REJECTED is step(database, late, Observation(candidate=failed), 401.0).phase
+    after = database.read_plan("m")
+    assert (Slot.GREEN, None, SlotPlan()) == (after.route.champion, after.route.previous, after.blue)
+
+
+def test_every_change_leaves_an_audit_event_that_says_who_and_why(database: ReleaseDatabase) -> None:
+    release = promote(database, 1, now=100.0)
+    story = [(event.phase, event.actor) for event in database.read_events(release.id)]
+    assert (Phase.PACKAGING, "driver") == story[0]
+    assert [Phase.DEPLOYING, Phase.SMOKE, Phase.CUTOVER, Phase.BAKING, Phase.PROMOTED] == [phase for phase, _ in story[1:]]
+    versions = [event.at for event in database.read_events(release.id)]
+    assert versions == sorted(versions)
+
+
+def test_status_is_the_worst_of_the_live_nodes(database: ReleaseDatabase) -> None:
+    good = ModelStatus("m", RouteStatus(100, 3), green=SlotStatus("x", 2, 2))
+    bad = ModelStatus("m", RouteStatus(100, 2), green=SlotStatus("x", 1, 2, failure="", restarts=1))
+    assert database.read_status("m", 100.0) is None
+    database.write_status("one", [good], 100.0, "http://one")
+    assert good == database.read_status("m", 101.0)
+    database.write_status("two", [bad], 100.0, "http://two")
+    merged = database.read_status("m", 101.0)
+    assert merged and (2, 1, 1) == (merged.route.generation, merged.green.ready, merged.green.restarts)
+    database.write_status("one", [good], 110.0, "http://one")
+    assert good == database.read_status("m", 111.0), "a node that is silent for long does not count"
+    assert ("http://one",) == database.read_edges(111.0)
+
+
+def test_the_watchdog_takes_traffic_from_a_candidate_whose_controller_is_silent(database: ReleaseDatabase) -> None:
+    promote(database, 1, now=100.0)
+    release = bake(database, 2, now=200.0)
+    now_s = [0.0]
+    watchdog = Watchdog(database, "n", timeout_s=10, monotonic=lambda: now_s[0], clock=lambda: 300.0)
+    status = ModelStatus("m", RouteStatus(100, 9), SlotStatus(package(1).digest, 1, 1), SlotStatus(package(2).digest, 1, 1))
+    watchdog.tick([status])
+    now_s[0] = 9.0
+    database.renew(release, 209.0, LEASE_S)
+    watchdog.tick([status])
+    now_s[0] = 18.0
+    watchdog.tick([status])
+    assert Phase.BAKING is database.read_release(release.id).phase
+    now_s[0] = 19.5
+    watchdog.tick([status])
+    assert (Phase.HELD, 0) == (database.read_release(release.id).phase, database.read_plan("m").route.green_pct)
+
+    resumed = database.start("m", 2, PLAN, "next driver", 400.0, LEASE_S)
+    assert (release.id, Phase.DEPLOYING) == (resumed.id, resumed.phase)
+
+
+def test_roll_back_waits_for_a_report_about_the_route_it_wrote(database: ReleaseDatabase) -> None:
+    promote(database, 1, now=100.0)
+    promote(database, 2, now=200.0)
+    stale = ModelStatus("m", RouteStatus(0, database.read_plan("m").route.generation))
+    clock = lambda: 300.0  # noqa: E731 - one fixed moment
+    database.write_status("n", [stale], 300.0)
+    timer = threading.Timer(
+        0.3, lambda: database.write_status("n", [ModelStatus("m", RouteStatus(0, stale.route.generation + 1))], 300.0)
+    )
+    timer.start()
+    undone = roll_back(database, "m", "me", "worse", wait_s=10, clock=clock)
+    timer.join()
+    assert Phase.ROLLED_BACK is undone.release.phase
+
+
+def test_another_layout_is_refused_with_what_to_do(database_url: str) -> None:
+    opened = Database(database_url)
+    opened.prepare()
+    with opened.write() as connection:
+        connection.execute(text("UPDATE layout SET version = 99"))
+    with pytest.raises(DatabaseError, match="has layout 99; this hotcold needs 1"):
+        opened.prepare()
+    opened.dispose()
+
+
+def test_a_database_that_cannot_be_reached_says_so_without_the_password() -> None:
+    away = ReleaseDatabase("postgresql://someone:secret@127.0.0.1:9/none")
+    with pytest.raises(DatabaseError, match="check that it runs") as caught:
+        away.prepare()
+    assert "secret" not in str(caught.value)
+
+
+def test_a_file_where_the_folder_should_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "db").write_text("not a folder")
+    with pytest.raises(DatabaseError, match="cannot create the folder of sqlite"):
+        ReleaseDatabase(f"sqlite:///{tmp_path}/db/x/release.db").prepare()

@@ -1,0 +1,285 @@
+"""The state machine of a release: the ten rules of the design, as far as a blue-green release meets them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hotcold.domain.gate import Gate, Verdict
+from hotcold.domain.package import PackageRef
+from hotcold.domain.plan import GATES, Plan
+from hotcold.domain.release import (
+    EXPOSED,
+    FINAL,
+    MAX_TICK_S,
+    Command,
+    Deploy,
+    Finish,
+    Instruction,
+    Observation,
+    Package,
+    Phase,
+    Release,
+    SetSplit,
+    SetStage,
+    Smoke,
+    advance,
+    guard,
+)
+from hotcold.domain.serving import Slot, SlotStatus
+
+OLD = PackageRef("m", 1, "1.0.0", "a" * 64)
+NEW = PackageRef("m", 2, "1.1.0", "b" * 64)
+PLAN = Plan(replicas=2, bake_s=10, max_bake_s=20)
+START = Release("r", "m", 2, PLAN, Slot.GREEN, OLD, ticked_at=1000.0)
+READY = SlotStatus(NEW.digest, ready=2, wanted=2)
+CHAMPION_READY = SlotStatus(OLD.digest, ready=2, wanted=2)
+SMOKE_SAFE = Gate("smoke", Verdict.SAFE)
+ALL_SAFE = tuple(Gate(name, Verdict.SAFE) for name in GATES)
+
+
+def at(phase: Phase, **changes: object) -> Release:
+    split = 100 if phase in EXPOSED | {Phase.PROMOTED} else 0
+    packaged = None if phase is Phase.PACKAGING else NEW
+    exposed = split > 0
+    return replace(START, **{"phase": phase, "candidate": packaged, "split": split, "exposed": exposed, **changes})  # type: ignore[arg-type]
+
+
+def test_a_good_release_goes_through_every_phase_and_each_effect_is_asked_for_once() -> None:
+    seen = Observation(champion=CHAMPION_READY, edge_share=0)
+    release, asked = advance(START, seen, 1000.0)
+    assert (Phase.PACKAGING, (Package("m", 2),)) == (release.phase, asked)
+
+    release, asked = advance(release, replace(seen, package=NEW), 1001.0)
+    assert (Phase.DEPLOYING, (Deploy(Slot.GREEN, NEW, 2), SetStage("m"))) == (release.phase, asked)
+
+    release, asked = advance(release, replace(seen, package=NEW), 1002.0)
+    assert (Phase.DEPLOYING, ()) == (release.phase, asked)
+
+    seen = replace(seen, candidate=READY)
+    release, asked = advance(release, seen, 1003.0)
+    assert (Phase.SMOKE, (Smoke(Slot.GREEN, NEW),)) == (release.phase, asked)
+
+    release, asked = advance(release, replace(seen, smoke=SMOKE_SAFE), 1004.0)
+    assert (Phase.CUTOVER, 100, (SetSplit(Slot.GREEN, 100),)) == (release.phase, release.split, asked)
+
+    release, asked = advance(release, replace(seen, edge_share=0), 1005.0)
+    assert (Phase.CUTOVER, ()) == (release.phase, asked)
+
+    seen = replace(seen, edge_share=100, gates=ALL_SAFE)
+    release, asked = advance(release, seen, 1006.0)
+    assert (Phase.BAKING, 0.0, ()) == (release.phase, release.in_phase_s, asked)
+
+    for now in (1010.0, 1014.0):
+        release, asked = advance(release, seen, now)
+        assert (Phase.BAKING, ()) == (release.phase, asked)
+    release, asked = advance(release, seen, 1016.0)
+    assert (Phase.PROMOTED, (Finish(Slot.GREEN, Slot.BLUE, True, False), SetStage("m"))) == (release.phase, asked)
+
+
+@pytest.mark.parametrize(
+    ("phase", "seen", "reason"),
+    [
+        (Phase.PACKAGING, Observation(package_failure="no schema"), "no schema"),
+        (Phase.PACKAGING, Observation(package=OLD), "m:v1.0.0-aaaaaaaaaaaa is the champion already"),
+        (Phase.DEPLOYING, Observation(candidate=replace(READY, ready=0, failure="a byte is wrong")), "a byte is wrong"),
+        (Phase.SMOKE, Observation(smoke=Gate("smoke", Verdict.HARM, "off by 1", "1e-05")), "smoke is HARM: off by 1 (allowed: 1e-05)"),
+    ],
+)
+def test_a_candidate_that_cannot_serve_is_rejected_with_the_reason_before_any_traffic(
+    phase: Phase, seen: Observation, reason: str
+) -> None:
+    release, asked = advance(at(phase), seen, 1000.0)
+    assert (Phase.REJECTED, reason, 0) == (release.phase, release.reason, release.split)
+    assert Finish(Slot.GREEN, Slot.BLUE, promoted=False, retire=phase is not Phase.PACKAGING) in asked
+
+
+def test_before_a_package_was_built_the_slot_of_the_previous_champion_is_not_retired() -> None:
+    _, asked = advance(at(Phase.PACKAGING), Observation(package_failure="x"), 1000.0)
+    assert not any(isinstance(instruction, Finish) and instruction.retire for instruction in asked)
+
+
+@pytest.mark.parametrize("phase", [Phase.CUTOVER, Phase.BAKING])
+def test_harm_or_a_dead_candidate_gives_the_traffic_back_at_once(phase: Phase) -> None:
+    dead = Observation(candidate=SlotStatus(NEW.digest, 0, 2), champion=CHAMPION_READY, edge_share=100)
+    release, asked = advance(at(phase), dead, 1000.0)
+    assert (Phase.ROLLING_BACK, 0, (SetSplit(Slot.GREEN, 0),)) == (release.phase, release.split, asked)
+
+
+def test_the_candidate_is_closed_only_after_the_edge_confirmed_that_its_traffic_is_gone() -> None:
+    waiting, asked = advance(at(Phase.ROLLING_BACK), Observation(edge_share=100), 1000.0)
+    assert (Phase.ROLLING_BACK, ()) == (waiting.phase, asked)
+    waiting, asked = advance(waiting, Observation(edge_share=None), 1001.0)
+    assert (Phase.ROLLING_BACK, ()) == (waiting.phase, asked)
+    ended, asked = advance(waiting, Observation(edge_share=0), 1002.0)
+    assert (Phase.ROLLED_BACK, (Finish(Slot.GREEN, Slot.BLUE, False, True), SetStage("m"))) == (ended.phase, asked)
+
+
+def test_traffic_is_not_rolled_back_onto_a_champion_that_is_not_ready() -> None:
+    harm = Observation(
+        candidate=READY, champion=SlotStatus(OLD.digest, 0, 2), edge_share=100, gates=(Gate("edge_probe", Verdict.HARM),)
+    )
+    release, asked = advance(at(Phase.BAKING), harm, 1000.0)
+    assert (Phase.HELD, 100, ()) == (release.phase, release.split, asked)
+
+
+def test_a_first_release_has_nothing_to_go_back_to_and_is_held() -> None:
+    harm = Observation(candidate=READY, edge_share=100, gates=(Gate("edge_probe", Verdict.HARM),))
+    release, _ = advance(at(Phase.BAKING, champion=None), harm, 1000.0)
+    assert (Phase.HELD, 100) == (release.phase, release.split)
+
+
+@pytest.mark.parametrize(("on_unknown", "phase"), [("hold", Phase.HELD), ("roll_back", Phase.ROLLING_BACK)])
+def test_no_evidence_is_unknown_and_never_promotes(on_unknown: str, phase: Phase) -> None:
+    plan = replace(PLAN, on_unknown=on_unknown)
+    release = at(Phase.BAKING, plan=plan)
+    seen = Observation(candidate=READY, champion=CHAMPION_READY, edge_share=100, gates=())
+    for tick in range(1, 4):
+        release, _ = advance(release, seen, 1000.0 + 5 * tick)
+        assert release.phase is Phase.BAKING
+    release, _ = advance(release, seen, 1020.0)
+    assert release.phase is phase
+
+
+def test_a_clock_that_jumps_ahead_does_not_end_a_bake_early() -> None:
+    seen = Observation(candidate=READY, champion=CHAMPION_READY, edge_share=100, gates=ALL_SAFE)
+    release, _ = advance(at(Phase.BAKING), seen, 1000.0 + 3600)
+    assert (Phase.BAKING, MAX_TICK_S) == (release.phase, release.in_phase_s)
+    release, _ = advance(release, seen, 1000.0 - 3600)
+    assert (Phase.BAKING, MAX_TICK_S) == (release.phase, release.in_phase_s)
+
+
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase not in (Phase.REJECTED, Phase.ROLLED_BACK)])
+def test_a_person_can_always_take_a_release_back(phase: Phase) -> None:
+    undo = Observation(command=Command.ROLL_BACK, command_reason="because")
+    release, asked = advance(at(phase), undo, 1000.0)
+    assert (Phase.ROLLING_BACK, 0) == (release.phase, release.split)
+    if phase in EXPOSED | {Phase.PROMOTED}:
+        assert (SetSplit(Slot.GREEN, 0),) == asked
+
+
+def test_a_promoted_first_release_is_not_taken_off_the_edge() -> None:
+    release, asked = advance(at(Phase.PROMOTED, champion=None), Observation(command=Command.ROLL_BACK), 1000.0)
+    assert (Phase.PROMOTED, ()) == (release.phase, asked)
+
+
+def test_a_dead_controller_s_candidate_loses_its_traffic_and_the_release_is_held() -> None:
+    release, asked = guard(at(Phase.BAKING), CHAMPION_READY, 100)
+    assert (Phase.HELD, Phase.BAKING, 0) == (release.phase, release.held_from, release.split)
+    assert (SetSplit(Slot.GREEN, 0),) == asked
+
+
+@pytest.mark.parametrize("champion", [None, SlotStatus(OLD.digest, 0, 2)])
+def test_the_guard_leaves_traffic_where_it_is_while_the_champion_is_not_known_to_be_ready(champion: SlotStatus | None) -> None:
+    release, asked = guard(at(Phase.BAKING), champion, 100)
+    assert (Phase.HELD, 100, ()) == (release.phase, release.split, asked)
+
+
+def test_the_guard_ends_a_rollback_that_lost_its_controller() -> None:
+    release, _ = guard(at(Phase.ROLLING_BACK), CHAMPION_READY, 0)
+    assert release.phase is Phase.ROLLED_BACK
+
+
+def test_a_release_that_was_held_goes_on_from_a_fresh_deployment() -> None:
+    held, _ = guard(at(Phase.BAKING), CHAMPION_READY, 100)
+    release, asked = advance(held, Observation(command=Command.RESUME), 1000.0)
+    assert (Phase.DEPLOYING, (Deploy(Slot.GREEN, NEW, 2), SetStage("m"))) == (release.phase, asked)
+
+
+def test_a_resumed_release_that_fails_makes_sure_of_its_traffic_first() -> None:
+    resumed = at(Phase.DEPLOYING, exposed=True)
+    release, _ = advance(resumed, Observation(candidate=replace(READY, ready=0, failure="gone")), 1000.0)
+    assert release.phase is Phase.ROLLING_BACK
+
+
+# Random histories
+
+slots = st.one_of(
+    st.none(),
+    st.builds(
+        SlotStatus,
+        digest=st.sampled_from([OLD.digest, NEW.digest, ""]),
+        ready=st.integers(0, 2),
+        wanted=st.just(2),
+        failure=st.sampled_from(["", "", "", "refused"]),
+    ),
+)
+gates = st.lists(
+    st.builds(Gate, name=st.sampled_from(GATES), verdict=st.sampled_from(Verdict)), max_size=2, unique_by=lambda gate: gate.name
+).map(tuple)
+observations = st.builds(
+    Observation,
+    package=st.sampled_from([None, NEW, NEW, OLD]),
+    package_failure=st.sampled_from(["", "", "", "broken"]),
+    candidate=st.one_of(st.just(READY), slots),
+    champion=st.one_of(st.just(CHAMPION_READY), slots),
+    edge_share=st.sampled_from([None, 0, 100, 100]),
+    smoke=st.sampled_from([None, SMOKE_SAFE, SMOKE_SAFE, Gate("smoke", Verdict.HARM), Gate("smoke", Verdict.UNKNOWN)]),
+    gates=st.one_of(st.just(ALL_SAFE), gates),
+    command=st.sampled_from([None, None, None, None, Command.RESUME, Command.ROLL_BACK]),
+)
+moves = st.tuples(observations, st.sampled_from([0.2, 3.0, 3.0, 30.0, 3600.0, -3600.0]), st.sampled_from(["tick"] * 5 + ["guard"]))
+histories = st.lists(moves, min_size=1, max_size=40)
+
+
+def check_step(before: Release, after: Release, asked: tuple[Instruction, ...], seen: Observation) -> None:
+    assert after.split in (0, 100)
+    assert 0 <= after.in_phase_s <= before.in_phase_s + MAX_TICK_S
+    if after.split > before.split:
+        assert before.phase is Phase.SMOKE, "traffic rises only after the smoke tests"
+        assert seen.smoke and seen.smoke.verdict is Verdict.SAFE
+        assert seen.candidate and seen.candidate.ready and seen.candidate.digest == NEW.digest
+    if after.split != before.split:
+        assert SetSplit(after.slot, after.split) in asked
+    if after.phase is Phase.PROMOTED and before.phase is not Phase.PROMOTED:
+        assert {gate.name for gate in seen.gates if gate.verdict is Verdict.SAFE} >= set(PLAN.required_gates)
+        assert not any(gate.verdict is Verdict.HARM for gate in seen.gates)
+        assert before.phase is Phase.BAKING and seen.edge_share == 100 and after.split == 100
+    if after.phase in (Phase.REJECTED, Phase.ROLLED_BACK) and before.phase is not after.phase:
+        assert after.split == 0
+        assert seen.edge_share == 0 if after.exposed else True, "a candidate that was exposed is closed after its traffic is gone"
+    if any(isinstance(instruction, Deploy) or (isinstance(instruction, Finish) and instruction.retire) for instruction in asked):
+        assert after.split == 0, "a slot is changed only without traffic"
+    harm = any(gate.verdict is Verdict.HARM for gate in seen.gates)
+    if before.phase is Phase.BAKING and harm and seen.champion is not None:
+        assert after.phase in (Phase.ROLLING_BACK, Phase.HELD)
+    automatic = seen.command is None
+    if automatic and after.split < before.split:
+        assert seen.champion and seen.champion.ready, "nobody is sent to a champion that is not ready"
+    if before.phase in FINAL and automatic:
+        assert (before.phase, before.split) == (after.phase, after.split)
+
+
+def check_history(history: list[tuple[Observation, float, str]], champion: PackageRef | None) -> None:
+    release, now = replace(START, champion=champion), 1000.0
+    for seen, elapsed_s, move in history:
+        now += elapsed_s
+        if move == "guard":
+            seen = Observation(champion=seen.champion, edge_share=seen.edge_share)
+            after, asked = guard(release, seen.champion, seen.edge_share)
+        else:
+            after, asked = advance(release, seen, now)
+            assert (after, asked) == advance(release, seen, now), "the same question has the same answer"
+        check_step(release, after, asked, seen)
+        repeated, again = advance(after, replace(seen, command=None), now)
+        if repeated.phase is after.phase:
+            rows = (Deploy, SetSplit, Finish)
+            assert not any(isinstance(instruction, rows) for instruction in again), "a row is written with its step only"
+        release = after
+
+
+@settings(max_examples=400, deadline=None)
+@given(histories)
+def test_the_rules_hold_over_random_histories_of_observations_crashes_and_clock_jumps(
+    history: list[tuple[Observation, float, str]],
+) -> None:
+    check_history(history, OLD)
+
+
+@settings(max_examples=200, deadline=None)
+@given(histories)
+def test_the_rules_hold_for_a_first_release(history: list[tuple[Observation, float, str]]) -> None:
+    check_history(history, None)
