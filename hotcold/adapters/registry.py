@@ -51,11 +51,11 @@ class Registry:
     """
 
     def __init__(self, tracking_uri: str) -> None:
-        self._uri = tracking_uri
+        self.tracking_uri = tracking_uri
 
     @cached_property
     def _client(self) -> Any:
-        return connect(self._uri)
+        return connect(self.tracking_uri)
 
     def resolve(self, model: str, version: int | None, alias: str = "candidate") -> int:
         """The number of a version that exists.
@@ -68,7 +68,7 @@ class Registry:
         Raises:
             RegistryError: there is no such model, version or alias, or MLflow cannot be reached.
         """
-        with talking(self._uri, f"look up {model}"):
+        with talking(self.tracking_uri, f"look up {model}"):
             known = self._versions(model)
             found = version if version is not None else self._aliases(model).get(alias)
         if found is None:
@@ -83,7 +83,7 @@ class Registry:
         Raises:
             RegistryError: MLflow cannot be reached.
         """
-        with talking(self._uri, f"list the versions of {model}"):
+        with talking(self.tracking_uri, f"list the versions of {model}"):
             return self._highest(self._versions(model).values())
 
     def register(self, model: str, run: LoggedRun, recipe: Recipe, tags: Mapping[str, str]) -> Registered:
@@ -101,7 +101,7 @@ class Registry:
         Raises:
             RegistryError: MLflow cannot be reached or refuses.
         """
-        with talking(self._uri, f"register a version of {model}"):
+        with talking(self.tracking_uri, f"register a version of {model}"):
             self._require_model(model)
             same_run = [v for v in self._versions(model).values() if v.run_id == run.run_id and SEMVER_TAG in v.tags]
             if same_run:
@@ -137,7 +137,7 @@ class Registry:
         Raises:
             RegistryError: MLflow cannot be reached or refuses.
         """
-        with talking(self._uri, f"set the alias {alias} of {model}"):
+        with talking(self.tracking_uri, f"set the alias {alias} of {model}"):
             self._client.set_registered_model_alias(model, alias, str(version))
 
     def read_source(self, model: str, version: int | str, into: Path) -> PackageSource:
@@ -156,8 +156,8 @@ class Registry:
         """
         alias = version if isinstance(version, str) else ""
         number = self.resolve(model, None if isinstance(version, str) else version, alias)
-        with talking(self._uri, f"download {model} version {number}"):
-            return download_source(self._client, self._uri, self._versions(model)[number], into)
+        with talking(self.tracking_uri, f"download {model} version {number}"):
+            return download_source(self._client, self.tracking_uri, self._versions(model)[number], into)
 
     def project(self, view: Projection) -> int:
         """Bring aliases, stages and verdicts in line with what the release database says; writes only differences.
@@ -171,7 +171,7 @@ class Registry:
         Raises:
             RegistryError: MLflow cannot be reached, or lacks a version that has a role.
         """
-        with talking(self._uri, f"set stages and aliases of {view.model}"):
+        with talking(self.tracking_uri, f"set stages and aliases of {view.model}"):
             known = self._versions(view.model)
             stages = _wanted_stages(view, {number: v.current_stage for number, v in known.items()})
             if missing := sorted(stages.keys() - known.keys()):

@@ -14,6 +14,7 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
+from hotcold.domain.dataset import Labelled
 from hotcold.domain.errors import TrainingError
 from hotcold.domain.schema import Field, Matrix, Schema
 
@@ -150,6 +151,15 @@ def late_labels(flights: Flights) -> NDArray[np.int8]:
     if unknown := int(np.isnan(flights.arrival_delay_min).sum()):
         raise TrainingError(f"{unknown} of {len(flights)} flights never arrived and have no label; leave them out with arrived()")
     return (flights.arrival_delay_min > LATE_AFTER_MIN).astype(np.int8)
+
+
+def labelled(flights: Flights) -> Labelled:
+    """Encoded features and labels of flights that arrived.
+
+    Raises:
+        TrainingError: a flight never arrived, so it has no label.
+    """
+    return Labelled(encode(flights), late_labels(flights))
 
 
 def feature_records(flights: Flights) -> list[dict[str, object]]:
