@@ -18,13 +18,7 @@ from tasks.context import open_registry
 
 
 async def _registry_may_return(_task: object, _run: object, state: State) -> bool:
-    try:
-        await state.aresult()
-    except RegistryError:
-        return True
-    except Exception:
-        return False
-    return False
+    return isinstance(await state.aresult(raise_on_failure=False), RegistryError)
 
 
 _TO_MLFLOW: dict[str, Any] = {

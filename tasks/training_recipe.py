@@ -16,11 +16,15 @@ class TrainingRecipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, title="Recipe")
 
-    flavor: Flavor = Field("xgboost", description="Kind of model; `onnx` is the small neural network, released as an ONNX graph.")
+    flavor: Flavor = Field(
+        "xgboost", description="Kind of model; `onnx` is the small neural network, released as an ONNX graph."
+    )
     train_from: date = Field(date(2013, 1, 1), description=f"First day of training; the data begins on {FIRST_DAY}.")
     train_until: date = Field(date(2013, 8, 31), description=f"Last day of training; the data ends on {LAST_DAY}.")
     evaluate_weeks: int = Field(4, ge=1, le=52, description="Weeks right after the training on which the model is evaluated.")
-    set_candidate_alias: bool = Field(True, description="Give the new version the alias `candidate`, so that a release finds it.")
+    set_candidate_alias: bool = Field(
+        True, description="Give the new version the alias `candidate`, so that a release finds it."
+    )
 
     trees: int = Field(300, ge=1, le=5000, description="xgboost: number of trees.")
     depth: int = Field(8, ge=1, le=16, description="xgboost: largest depth of a tree.")

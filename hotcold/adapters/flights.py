@@ -104,11 +104,12 @@ def _hours(times: NDArray[Any]) -> NDArray[np.int64]:
     return (times.astype("datetime64[h]") - _FIRST_HOUR).astype(np.int64)
 
 
-def _days(year: NDArray[np.int64], month: NDArray[np.int64], day: NDArray[np.int64]) -> NDArray[np.datetime64]:
+def _days(year: NDArray[Any], month: NDArray[Any], day: NDArray[Any]) -> NDArray[np.datetime64]:
     months = (year - 1970).astype("datetime64[Y]").astype("datetime64[M]") + (month - 1)
-    return months.astype("datetime64[D]") + (day - 1)
+    days: NDArray[np.datetime64] = months.astype("datetime64[D]") + (day - 1)
+    return days
 
 
 def _minutes(clock: NDArray[Any]) -> NDArray[np.int32]:
     """Minutes after midnight from a clock reading such as 1345."""
-    return (clock // 100 * 60 + clock % 100).astype(np.int32)
+    return np.asarray(clock // 100 * 60 + clock % 100, dtype=np.int32)

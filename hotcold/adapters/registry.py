@@ -176,9 +176,7 @@ class Registry:
             stages = _wanted_stages(view, {number: v.current_stage for number, v in known.items()})
             if missing := sorted(stages.keys() - known.keys()):
                 raise RegistryError(f"MLflow lacks version {missing[0]} of {view.model!r}, which has a role in a release")
-            return (
-                self._write_aliases(view) + self._write_stages(view.model, known, stages) + self._write_verdicts(view, known)
-            )
+            return self._write_aliases(view) + self._write_stages(view.model, known, stages) + self._write_verdicts(view, known)
 
     def _write_aliases(self, view: Projection) -> int:
         aliases, written = self._aliases(view.model), 0

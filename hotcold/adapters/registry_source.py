@@ -125,7 +125,9 @@ def _read_recipe_file(path: Path, name: str) -> Recipe:
     try:
         return Recipe.from_json(json.loads(path.read_text()))
     except (ValueError, SchemaError) as error:
-        raise RegistryError(f"{ARTIFACT_FOLDER}/{RECIPE_FILE} of {name} cannot be read: {error}; train the model again") from error
+        raise RegistryError(
+            f"{ARTIFACT_FOLDER}/{RECIPE_FILE} of {name} cannot be read: {error}; train the model again"
+        ) from error
 
 
 def _read_sample(path: Path, schema: Schema, name: str) -> Any:

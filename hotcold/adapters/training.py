@@ -147,7 +147,11 @@ class MLPTrainer:
         from sklearn.neural_network import MLPClassifier
 
         network = MLPClassifier(
-            hidden_layer_sizes=tuple(self.hidden_units), max_iter=self.epochs, batch_size=512, alpha=1e-3, random_state=self.seed
+            hidden_layer_sizes=tuple(self.hidden_units),
+            max_iter=self.epochs,
+            batch_size=512,
+            alpha=1e-3,
+            random_state=self.seed,
         )
         with warnings.catch_warnings():
             # The number of epochs is the caller's choice, not a fault.

@@ -25,13 +25,13 @@ FIRST_DAY, LAST_DAY = date(2013, 1, 1), date(2013, 12, 31)
 # The sensor at EWR reported a wind of 1,048 mph on 12 February 2013; no wind on the ground ever reached this limit.
 _WIND_SPEED_LIMIT_MPH = 250.0
 
-CARRIERS = tuple("9E AA AS B6 DL EV F9 FL HA MQ OO UA US VX WN YV".split())
+CARRIERS = tuple("9E AA AS B6 DL EV F9 FL HA MQ OO UA US VX WN YV".split())  # noqa: SIM905, codes read better as one text
 ORIGINS = ("EWR", "JFK", "LGA")
 DESTINATIONS = tuple(
     """ABQ ACK ALB ANC ATL AUS AVL BDL BGR BHM BNA BOS BQN BTV BUF BUR BWI BZN CAE CAK CHO CHS CLE CLT CMH CRW CVG DAY DCA DEN
     DFW DSM DTW EGE EYW FLL GRR GSO GSP HDN HNL HOU IAD IAH ILM IND JAC JAX LAS LAX LEX LGA LGB MCI MCO MDW MEM MHT MIA MKE MSN
     MSP MSY MTJ MVY MYR OAK OKC OMA ORD ORF PBI PDX PHL PHX PIT PSE PSP PVD PWM RDU RIC ROC RSW SAN SAT SAV SBN SDF SEA SFO SJC
-    SJU SLC SMF SNA SRQ STL STT SYR TPA TUL TVC TYS XNA""".split()
+    SJU SLC SMF SNA SRQ STL STT SYR TPA TUL TVC TYS XNA""".split()  # noqa: SIM905, as above
 )
 
 WEATHER_UNITS = {
@@ -149,7 +149,9 @@ def late_labels(flights: Flights) -> NDArray[np.int8]:
         TrainingError: a flight never arrived, so it has no label.
     """
     if unknown := int(np.isnan(flights.arrival_delay_min).sum()):
-        raise TrainingError(f"{unknown} of {len(flights)} flights never arrived and have no label; leave them out with arrived()")
+        raise TrainingError(
+            f"{unknown} of {len(flights)} flights never arrived and have no label; leave them out with arrived()"
+        )
     return (flights.arrival_delay_min > LATE_AFTER_MIN).astype(np.int8)
 
 
@@ -166,9 +168,13 @@ def feature_records(flights: Flights) -> list[dict[str, object]]:
     """The JSON record of each flight, as the live endpoint takes it; null where a value is missing."""
     columns = {name: column.tolist() for name, column in feature_columns(flights).items()}
     return [
-        {name: None if value != value else value for name, value in zip(columns, row, strict=True)}
+        {name: None if _is_nan(value) else value for name, value in zip(columns, row, strict=True)}
         for row in zip(*columns.values(), strict=True)
     ]
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def entity_ids(flights: Flights) -> list[str]:

@@ -165,7 +165,5 @@ def _changed_values(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]
     names = sorted(old.keys() | new.keys())
     # Compared as JSON: a recipe read back holds a list where the new one holds a tuple.
     return [
-        f"{name} {old.get(name)} to {new.get(name)}"
-        for name in names
-        if json.dumps(old.get(name)) != json.dumps(new.get(name))
+        f"{name} {old.get(name)} to {new.get(name)}" for name in names if json.dumps(old.get(name)) != json.dumps(new.get(name))
     ]
