@@ -12,9 +12,20 @@ from typing import Any
 from hotcold.domain.errors import RegistryError
 
 _ALIVE_TIMEOUT_S = 3.0
-# MLflow's own values are 7 retries of 120 s each; these bound a server that accepts and then hangs. A value that is already
-# in the environment wins.
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+_DEFAULTS = {
+    # MLflow's own values are 7 retries of 120 s each; these bound a server that accepts and then hangs.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # It would print two addresses at the end of each run.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
+
+def _set_defaults() -> None:
+    """MLflow takes these from the environment only; what a person has set there wins."""
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
 
 
 def connect(tracking_uri: str) -> Any:
@@ -23,8 +34,7 @@ def connect(tracking_uri: str) -> Any:
     Args:
         tracking_uri: `http://…` of a server, or a database URL such as `sqlite:///mlflow.db`.
     """
-    for name, value in _PATIENCE.items():
-        os.environ.setdefault(name, value)
+    _set_defaults()
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
@@ -42,6 +52,7 @@ def talking(tracking_uri: str, doing: str) -> Iterator[None]:
         RegistryError: MLflow does not answer within seconds, or refuses.
     """
     _require_alive(tracking_uri)
+    _set_defaults()
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 

@@ -109,7 +109,12 @@ class Registry:
             derived = derive_version(self._highest(self._versions(model).values()), recipe)
             # The files' own address: MLflow resolves `models:/<id>` with its global client, which knows another address.
             made = self._client.create_model_version(
-                model, run.model_uri, run.run_id, tags={**tags, **_version_tags(derived)}, model_id=run.model_id
+                model,
+                run.model_uri,
+                run.run_id,
+                tags={**tags, **_version_tags(derived)},
+                await_creation_for=0,
+                model_id=run.model_id,
             )
             derived = self._settle(model, int(made.version), recipe, derived)
         return Registered(int(made.version), str(derived.version), derived.reason)

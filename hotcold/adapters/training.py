@@ -17,13 +17,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hotcold.adapters.engines import TRUSTED_TYPES
 from hotcold.domain.errors import TrainingError
 from hotcold.domain.schema import Matrix
 
 Scores = NDArray[np.float32]
-
-# What skops does not trust by itself; the imputer keeps the dtype of its input.
-SKOPS_TRUSTED_TYPES = ("numpy.dtype",)
 
 
 @dataclass(frozen=True)
@@ -248,7 +246,7 @@ def _save_sklearn(trained: Trained, folder: Path, description: Mapping[str, Any]
         trained.model,
         folder,
         serialization_format="skops",
-        skops_trusted_types=list(SKOPS_TRUSTED_TYPES),
+        skops_trusted_types=list(TRUSTED_TYPES),
         pyfunc_predict_fn="predict_proba",
         pip_requirements=_pinned("mlflow", "scikit-learn", "skops"),
         **description,
