@@ -74,6 +74,11 @@ def open_engine(name: str, model_dir: Path, threads: int = 1) -> Engine:
         raise PackageError(f"the engine {name} cannot run model/{file}: {_first_line(error)}") from error
 
 
+def model_file(name: str, model_dir: Path) -> Path:
+    """The file that an engine reads, whether or not it exists."""
+    return model_dir / _ENGINES[name][0]
+
+
 def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"
 

@@ -56,8 +56,6 @@ def _prefect(settings: Settings, record: StackRecord) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_CLI_PROMPT": "false",
         "PREFECT_WORKER_QUERY_SECONDS": "1",
-        # Runs are taken from the queue at most this long before their time; the default of 10 would start schedules early.
-        "PREFECT_WORKER_PREFETCH_SECONDS": "2",
         "DO_NOT_TRACK": "1",
     }
 
@@ -76,9 +74,6 @@ def _mlflow(settings: Settings, record: StackRecord) -> dict[str, str]:
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        # An unreachable registry is an error within seconds, not minutes.
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     }
 
 

@@ -20,6 +20,7 @@ from hotcold.domain.errors import StackError
 MARKER = "HOTCOLD_INSTANCE"
 PROCESS_NAME = "HOTCOLD_PROCESS"
 REPLICA_NAME = "HOTCOLD_REPLICA"
+SUPERVISOR = "supervisor"
 # Set by Prefect for the process of a flow run.
 _FLOW_RUN = "PREFECT__FLOW_RUN_ID"
 
@@ -50,18 +51,13 @@ def instance_of(home: Path) -> str:
     return hashlib.sha256(str(home).encode()).hexdigest()[:16]
 
 
-def is_alive(pid: int, created: float) -> bool:
-    """Whether exactly this process runs; a zombie does not.
-
-    Args:
-        pid: process id.
-        created: start time, seconds since the epoch.
-    """
+def is_named(pid: int, instance: str, name: str) -> bool:
+    """Whether a process runs that is this installation's process of that name; an id alone may be somebody else's by now."""
     try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - created) < 0.5 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
+        survivor = _survivor(psutil.Process(pid), instance)
+    except psutil.NoSuchProcess:
         return False
+    return survivor is not None and survivor.name == name
 
 
 def find_survivors(instance: str) -> tuple[Survivor, ...]:

@@ -147,7 +147,7 @@ class MLPTrainer:
         network = MLPClassifier(
             hidden_layer_sizes=tuple(self.hidden_units),
             max_iter=self.epochs,
-            batch_size=512,
+            batch_size=min(512, len(labels)),
             alpha=1e-3,
             random_state=self.seed,
         )

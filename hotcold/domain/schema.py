@@ -25,8 +25,8 @@ Column = Sequence[object] | NDArray[Any]
 
 _DTYPES = ("float32", "int32", "category")
 _NUMBERS = frozenset({int, float})
-# Above it, a float32 no longer tells neighbouring whole numbers apart.
-_INT_MAX = 2**24
+# From 2**24 on, a float32 no longer tells neighbouring whole numbers apart; 2**24 + 1 becomes 2**24.
+_INT_MAX = 2**24 - 1
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Field:
 
     Args:
         name: the key in a record.
-        dtype: `float32`, `int32` (whole numbers up to 2**24) or `category`.
+        dtype: `float32`, `int32` (whole numbers of size below 2**24) or `category`.
         unit: physical unit in words, for instance `minutes after midnight`; empty if it has none.
         categories: allowed values of a category, in the order of their codes.
         nullable: null (NaN in a tensor) is allowed.
@@ -174,6 +174,11 @@ class Schema:
                 if field.required:
                     raise InvalidInputError(f"the column {field.name!r} is missing", field=field.name)
                 matrix[:, index] = np.nan
+            elif len(column) != rows:
+                # NumPy would repeat a single value.
+                raise InvalidInputError(
+                    f"the column {field.name!r} has {len(column)} values; needed are {rows}", field=field.name
+                )
             elif field.dtype == "category":
                 matrix[:, index] = _encode_categories(field, column)
             else:
@@ -196,12 +201,15 @@ class Schema:
         if matrix.ndim != 2 or not least <= matrix.shape[1] <= most:
             allowed = f"{most}" if least == most else f"{least} to {most}"
             raise InvalidInputError(f"the input has shape {list(matrix.shape)}; needed is [rows, {allowed}]")
-        matrix = np.ascontiguousarray(matrix, dtype=np.float32)
+        with np.errstate(over="ignore"):
+            matrix = np.ascontiguousarray(matrix, dtype=np.float32)
         if matrix.shape[1] < most:
             padding = np.full((len(matrix), most - matrix.shape[1]), np.nan, dtype=np.float32)
             matrix = np.hstack([matrix, padding])
         # One pass decides the usual case: a finite sum has neither NaN nor infinity in it.
-        if not np.isfinite(matrix.sum(dtype=np.float64)):
+        with np.errstate(invalid="ignore"):
+            total = matrix.sum(dtype=np.float64)
+        if not np.isfinite(total):
             self._check_finite(matrix)
         self._check_ranges(matrix)
         return matrix
@@ -279,7 +287,9 @@ def _encode_numbers(field: Field, column: Column) -> NDArray[Any]:
 
 
 def _has_code(field: Field, value: object) -> bool:
-    return value in field.categories if isinstance(value, str) else value is None and field.nullable
+    if isinstance(value, str):
+        return value in field.categories
+    return field.nullable and (value is None or (isinstance(value, float) and math.isnan(value)))
 
 
 def _as_float(value: object) -> float:
@@ -297,7 +307,7 @@ def _shown(value: object) -> str:
 
 def _json_type(value: object) -> str:
     names = {type(None): "null", bool: "a boolean", str: "the string", dict: "an object", list: "an array"}
-    return names.get(type(value), "the number")
+    return names.get(type(value), "the number" if isinstance(value, (int, float)) else "not a JSON value")
 
 
 def breaking_changes(old: Schema, new: Schema) -> tuple[str, ...]:
