@@ -55,7 +55,9 @@ def _require_usable(setting: str, port: int, host: str, chosen: dict[str, int]) 
     variable = f"HOTCOLD_{setting.upper()}"
     other = next((name for name, taken in chosen.items() if taken == port), None)
     if other:
-        raise StackError(f"{variable} and HOTCOLD_{other.upper()} are both {port}; give each its own port, or 0 for any free one")
+        raise StackError(
+            f"{variable} and HOTCOLD_{other.upper()} are both {port}; give each its own port, or 0 for any free one"
+        )
     refused = _refusal(port, host)
     if refused is None:
         return
@@ -85,6 +87,8 @@ def _any_free(host: str) -> int:
         try:
             probe.bind((host, 0))
         except OSError as error:
-            raise StackError(f"cannot listen on {host}: {error.strerror}; set HOTCOLD_EDGE_HOST to an address of this host") from error
+            raise StackError(
+                f"cannot listen on {host}: {error.strerror}; set HOTCOLD_EDGE_HOST to an address of this host"
+            ) from error
         port: int = probe.getsockname()[1]
     return port

@@ -99,4 +99,4 @@ def _ask(url: str, question: dict[str, object]) -> list[dict[str, Any]]:
 
 def _client() -> httpx.Client:
     # Plain HTTP on loopback: no proxy, and no certificates, which take longer to load than the answer to come.
-    return httpx.Client(timeout=_TIMEOUT_S, trust_env=False, verify=False)
+    return httpx.Client(timeout=_TIMEOUT_S, trust_env=False, verify=False)  # noqa: S501

@@ -71,7 +71,7 @@ def download_source(client: Any, tracking_uri: str, version: Any, into: Path) ->
 
     _require_complete(client, version)
     own = Path(client.download_artifacts(version.run_id, ARTIFACT_FOLDER, str(_folder(into / "run"))))
-    model_dir = _download_model(tracking_uri, version, _folder(into / "model"))
+    model_dir = _download_model(client, tracking_uri, version, _folder(into / "model"))
     recipe = _read_recipe_file(own / RECIPE_FILE, _name(version))
     schema = Schema.from_json(json.loads((own / SCHEMA_FILE).read_text()))
     first_day, _, last_day = version.tags[WINDOW_TAG].partition("/")
@@ -114,10 +114,11 @@ def _own_files(client: Any, run_id: str) -> frozenset[str]:
         raise
 
 
-def _download_model(tracking_uri: str, version: Any, into: Path) -> Path:
+def _download_model(client: Any, tracking_uri: str, version: Any, into: Path) -> Path:
     from mlflow.artifacts import download_artifacts
 
-    uri = f"models:/{version.name}/{version.version}"
+    # The files' own address, because MLflow looks up `models:/<name>/<version>` at the address of its global client.
+    uri = client.get_model_version_download_uri(version.name, version.version)
     return Path(download_artifacts(uri, dst_path=str(into), tracking_uri=tracking_uri, registry_uri=tracking_uri))
 
 

@@ -100,7 +100,7 @@ class LoadClient:
             answer = connection.getresponse()
             content = answer.read()
         except (OSError, http.client.HTTPException) as error:
-            return Exchange(sent_at, time.time(), 0, error=type(error).__name__)
+            return Exchange(sent_at, time.time(), 0, error=type(error).__name__, index=index)
         return Exchange(
             sent_at,
             time.time(),
@@ -108,6 +108,7 @@ class LoadClient:
             answer.headers.get("x-model-version", ""),
             answer.headers.get("x-variant", ""),
             score=_first_score(content) if answer.status == 200 else None,
+            index=index,
         )
 
 

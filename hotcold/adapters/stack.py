@@ -15,9 +15,8 @@ import psutil
 
 from hotcold.adapters.home import prepare_home, rotate_logs
 from hotcold.adapters.ports import choose_ports
-from hotcold.adapters.readiness import Check, missing_deployments, readiness_checks
+from hotcold.adapters.readiness import missing_deployments, readiness_checks
 from hotcold.adapters.stack_environment import checkout_root, process_environment
-from hotcold.adapters.stack_processes import deployer
 from hotcold.adapters.stack_record import StackRecord, read_stack, remove_stack, write_stack
 from hotcold.adapters.stack_start import Start
 from hotcold.adapters.supervision import states_file
@@ -121,7 +120,8 @@ def _locked(handle: int) -> bool:
 def _start(settings: Settings, say: Say, wait_s: float) -> StackRecord:
     since = time.time()
     ports = choose_ports(settings)
-    host = settings.edge_host if settings.edge_host != "0.0.0.0" else "127.0.0.1"  # noqa: S104  # compared, not bound
+    any_address = "0.0.0.0"  # noqa: S104  # compared, not bound
+    host = "127.0.0.1" if settings.edge_host == any_address else settings.edge_host
     record = StackRecord(
         edge_url=f"http://{host}:{ports.edge}",
         edge_port=ports.edge,
@@ -169,24 +169,24 @@ def _detach_supervisor(settings: Settings, record: StackRecord) -> int:
 
 def _clear_leftovers(settings: Settings, say: Say) -> None:
     """End what a killed supervisor left. Replicas stay: the next agent takes them on, and they go on answering."""
-    ended = _end(settings, lambda survivor: not survivor.is_replica)
+    ended = _end(settings, replicas=False)
     remove_stack(settings)
     if ended:
         say(f"ended what an earlier stack had left: {', '.join(ended)}")
 
 
 def _end_all(settings: Settings) -> tuple[str, ...]:
-    ended = _end(settings, lambda survivor: True)
+    ended = _end(settings, replicas=True)
     remove_stack(settings)
     states_file(settings).unlink(missing_ok=True)
     return ended
 
 
-def _end(settings: Settings, wanted: Callable[[Survivor], bool]) -> tuple[str, ...]:
+def _end(settings: Settings, *, replicas: bool) -> tuple[str, ...]:
     instance = instance_of(settings.root)
 
     def find() -> tuple[Survivor, ...]:
-        return tuple(survivor for survivor in find_survivors(instance) if wanted(survivor))
+        return tuple(survivor for survivor in find_survivors(instance) if replicas or not survivor.is_replica)
 
     _kill_supervisor(find())
     ended = end_processes(find, _GRACE_S, _LAST)

@@ -15,7 +15,9 @@ _FOREIGN = ("PREFECT_", "MLFLOW_", "_MLFLOW_", "BENTOML_", "HOTCOLD_")
 _LOOPBACK = "127.0.0.1,localhost"
 
 
-def process_environment(settings: Settings, record: StackRecord, name: str, inherited: Mapping[str, str] = os.environ) -> dict[str, str]:
+def process_environment(
+    settings: Settings, record: StackRecord, name: str, inherited: Mapping[str, str] = os.environ
+) -> dict[str, str]:
     """Environment of one process of the stack.
 
     Args:
@@ -25,12 +27,19 @@ def process_environment(settings: Settings, record: StackRecord, name: str, inhe
         inherited: environment of the caller.
     """
     kept = {key: value for key, value in inherited.items() if not key.startswith(_FOREIGN)}
-    return kept | _hotcold(settings, name) | _prefect(settings, record) | _mlflow(settings, record) | _bentoml(settings) | {
-        # A proxy for the outside world is none for the loopback.
-        "NO_PROXY": _with_loopback(kept.get("NO_PROXY", "")),
-        "no_proxy": _with_loopback(kept.get("no_proxy", "")),
-        "PYTHONUNBUFFERED": "1",
-    }
+    return (
+        kept
+        | _hotcold(settings, name)
+        | _prefect(settings, record)
+        | _mlflow(record)
+        | _bentoml(settings)
+        | {
+            # A proxy for the outside world is none for the loopback.
+            "NO_PROXY": _with_loopback(kept.get("NO_PROXY", "")),
+            "no_proxy": _with_loopback(kept.get("no_proxy", "")),
+            "PYTHONUNBUFFERED": "1",
+        }
+    )
 
 
 def checkout_root() -> Path:
@@ -62,13 +71,17 @@ def _prefect(settings: Settings, record: StackRecord) -> dict[str, str]:
 
 def _asynchronous(url: str) -> str:
     """Prefect wants SQLAlchemy's asynchronous drivers; people write the plain names."""
-    for plain, driver in (("postgresql://", "postgresql+asyncpg://"), ("postgres://", "postgresql+asyncpg://"), ("sqlite://", "sqlite+aiosqlite://")):
+    for plain, driver in (
+        ("postgresql://", "postgresql+asyncpg://"),
+        ("postgres://", "postgresql+asyncpg://"),
+        ("sqlite://", "sqlite+aiosqlite://"),
+    ):
         if url.startswith(plain):
             return driver + url.removeprefix(plain)
     return url
 
 
-def _mlflow(settings: Settings, record: StackRecord) -> dict[str, str]:
+def _mlflow(record: StackRecord) -> dict[str, str]:
     return {
         "MLFLOW_TRACKING_URI": record.mlflow_url,
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",

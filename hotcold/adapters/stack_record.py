@@ -95,4 +95,6 @@ def write_json(path: Path, document: Any) -> None:
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise StackError(f"cannot write {path}: {error.strerror}; free the disk or set HOTCOLD_HOME to another folder") from error
+        raise StackError(
+            f"cannot write {path}: {error.strerror}; free the disk or set HOTCOLD_HOME to another folder"
+        ) from error

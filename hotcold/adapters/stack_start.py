@@ -83,7 +83,7 @@ class Start:
         if self._deploying and self._deploying.poll() not in (None, 0):
             raise self._failure("deploy", f"ended with exit code {self._deploying.returncode}")
         if waiting and time.monotonic() - self._began > wait_s:
-            raise self._failure(sorted(waiting)[0].replace(DEPLOY, "deploy"), f"is not ready after {wait_s:g} s")
+            raise self._failure(min(waiting).replace(DEPLOY, "deploy"), f"is not ready after {wait_s:g} s")
 
     def _failure(self, name: str, what: str) -> StackError:
         log = self._settings.log_dir / f"{name}.log"

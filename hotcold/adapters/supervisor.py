@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -39,7 +40,7 @@ class SupervisedWatcher(Watcher):  # type: ignore[misc]  # circus has no types
             env=spec.environment,
             working_dir=str(spec.folder),
             graceful_timeout=10,
-            hooks={"after_spawn": (book.note_start, True), "after_reap": (book.note_end, True)},
+            hooks=_hooks(book),
         )
         self._book = book
 
@@ -90,6 +91,11 @@ class StateBook:
         except StackError as error:
             # A full disk must not keep a process from being restarted.
             _LOG.warning("%s", error)
+
+
+def _hooks(book: StateBook) -> dict[str, tuple[Callable[..., bool], bool]]:
+    """Circus calls these; it goes on if one of them fails."""
+    return {"after_spawn": (book.note_start, True), "after_reap": (book.note_end, True)}
 
 
 def _how(exit_code: int | None, lasted_s: float) -> str:

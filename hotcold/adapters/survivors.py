@@ -117,7 +117,9 @@ def end_processes(
                 _signal(survivor.process.terminate)
         if time.monotonic() >= kill_at + _UNKILLABLE_S:
             pids = ", ".join(str(survivor.process.pid) for survivor in remaining)
-            raise StackError(f"processes {pids} do not end, even by SIGKILL; they wait for a disk or a device: see `ps -o stat,wchan -p {pids}`")
+            raise StackError(
+                f"processes {pids} do not end, even by SIGKILL; they wait for a disk or a device: see `ps -o stat,wchan -p {pids}`"
+            )
         time.sleep(_POLL_S)
     return tuple((survivor, pid in killed) for pid, survivor in asked.items())
 

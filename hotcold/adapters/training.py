@@ -182,10 +182,10 @@ class OnnxTrainer:
         from skl2onnx import to_onnx
 
         pipeline = self.network.train(matrix, labels).model
-        graph = to_onnx(pipeline, matrix[:1], options={"zipmap": False})
+        graph = _answering_scores(to_onnx(pipeline, matrix[:1], options={"zipmap": False}))
         session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
-        return Trained(graph, lambda rows: session.run(["probabilities"], {name: rows})[0][:, 1])
+        return Trained(graph, lambda rows: session.run(["scores"], {name: rows})[0])
 
     def save(self, trained: Trained, folder: Path, **description: Any) -> None:
         """See Trainer."""
@@ -237,6 +237,21 @@ def _train_pipeline(estimator: Any, matrix: Matrix, labels: NDArray[np.int8]) ->
     pipeline = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler(), estimator)
     pipeline.fit(matrix, labels)
     return Trained(pipeline, lambda rows: pipeline.predict_proba(rows)[:, 1])
+
+
+def _answering_scores(graph: Any) -> Any:
+    """The exported classifier with one output, the probability of label 1, of shape [n].
+
+    An MLflow server cannot put the converter's two outputs, one of them a matrix, into the table that it answers with.
+    """
+    import onnx
+
+    graph.graph.initializer.append(onnx.numpy_helper.from_array(np.array(1, dtype=np.int64), "positive"))
+    graph.graph.node.append(onnx.helper.make_node("Gather", ["probabilities", "positive"], ["scores"], axis=1))
+    del graph.graph.output[:]
+    graph.graph.output.append(onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, [None]))
+    onnx.checker.check_model(graph)
+    return graph
 
 
 def _save_sklearn(trained: Trained, folder: Path, description: Mapping[str, Any]) -> None:

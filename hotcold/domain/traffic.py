@@ -21,6 +21,7 @@ class Exchange:
         slot: slot that answered, empty if unknown.
         error: what went wrong on the way, empty if nothing did.
         score: the first score of the answer; None if there is none.
+        index: number of the request in its stream, from 0.
     """
 
     sent_at: float
@@ -30,6 +31,7 @@ class Exchange:
     slot: str = ""
     error: str = ""
     score: float | None = None
+    index: int = 0
 
     @property
     def failed(self) -> bool:

@@ -1,0 +1,166 @@
+"""The whole story on real flights: train two versions, release one, cut over to the other under load, and undo it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+
+from hotcold.adapters.prefect_api import PrefectApi
+from hotcold.adapters.release_database import ReleaseDatabase
+from hotcold.adapters.replay import FlightReplay
+from hotcold.adapters.replay_client import LoadClient
+from hotcold.domain.errors import ReleaseError, StackError
+from hotcold.domain.metrics import evaluate_scores
+from hotcold.domain.release import Phase, Release
+from hotcold.domain.traffic import Exchange, TrafficSummary, last_answer_after, summarise
+from hotcold.rollback import Undone, roll_back
+
+MODEL = "flights"
+TRAINED_UNTIL = date(2013, 9, 30)
+REPLAY_DAYS = (date(2013, 10, 1), date(2013, 12, 31))
+
+_REQUESTS_PER_S = 150.0
+_STEADY_S = 5.0
+_FLOW_LIMIT_S = 240.0
+_POLL_S = 0.2
+_PLAN = {"replicas": 2, "bake_s": 3.0}
+# What differs is a hyperparameter, so the second is a minor version.
+_FIRST = {"trees": 60, "depth": 6, "learning_rate": 0.15, "train_until": TRAINED_UNTIL.isoformat()}
+_SECOND = {"trees": 200, "depth": 8, "learning_rate": 0.08, "train_until": TRAINED_UNTIL.isoformat()}
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The demo in numbers.
+
+    Args:
+        traffic: all live requests.
+        cutover_s: from the decision to switch until the last answer by the version before.
+        undo_s: from the decision to undo until the edge confirmed it.
+        undo_last_candidate_answer_s: from the decision to undo until the last answer by the version taken back.
+        auc_by_version: area under the ROC curve of the live answers against what became of the flights, dimensionless.
+        auc: the same, of the version that was released last.
+    """
+
+    traffic: TrafficSummary
+    cutover_s: float
+    undo_s: float
+    undo_last_candidate_answer_s: float
+    auc_by_version: dict[str, float]
+    auc: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `report.json`."""
+        values = {**asdict(self.traffic), **{name: getattr(self, name) for name in self.__dataclass_fields__ if name != "traffic"}}
+        return {name: round(value, 4) if isinstance(value, float) else value for name, value in values.items()}
+
+
+class Demo:
+    """Plays the story against a running stack.
+
+    Args:
+        edge_url: where consumers send requests.
+        prefect: the API through which flows are started.
+        database: the release database.
+        say: takes one line of progress at a time.
+    """
+
+    def __init__(self, edge_url: str, prefect: PrefectApi, database: ReleaseDatabase, say: Say) -> None:
+        self._edge_url = edge_url
+        self._prefect = prefect
+        self._database = database
+        self._say = say
+
+    def play(self) -> Report:
+        """Tell it from the start to the end.
+
+        Raises:
+            StackError: a flow did not end well.
+            ReleaseError: a release did not end with a promotion.
+        """
+        self._train(_FIRST)
+        first = self._release()
+        self._train(_SECOND)
+        replay = FlightReplay(MODEL, *REPLAY_DAYS)
+        load = LoadClient(self._edge_url, replay.request, _REQUESTS_PER_S, connections=8)
+        self._say(f"replaying {len(replay)} flights from {REPLAY_DAYS[0]} on as live requests, {_REQUESTS_PER_S:g} a second")
+        with load:
+            self._watch(load, _STEADY_S)
+            second = self._release(load)
+            self._watch(load, _STEADY_S)
+            undone = roll_back(self._database, MODEL, "the demo", "the demo takes it back")
+            self._say(f"taken back; the edge confirmed it after {undone.confirmed_s * 1e3:.0f} ms")
+            self._watch(load, _STEADY_S)
+        self._say("live requests ended")
+        return self._report(load.results(), first, second, undone, replay)
+
+    def _train(self, recipe: Mapping[str, Any]) -> None:
+        self._say(f"training {recipe['trees']} trees of depth {recipe['depth']} on the flights until {recipe['train_until']}")
+        self._run_flow("train-model/train-model", {"model": MODEL, "recipe": dict(recipe)})
+
+    def _release(self, load: LoadClient | None = None) -> Release:
+        """Release the version with the alias `candidate`, which is the one that was trained last."""
+        self._say("releasing it: package, deploy to the idle slot, smoke tests, switch, bake")
+        message = self._run_flow("cut-over/cut-over", {"model": MODEL, "plan": _PLAN}, load)
+        release = self._database.read_releases(MODEL, 1)[0]
+        if release.phase is not Phase.PROMOTED or release.candidate is None:
+            raise ReleaseError(f"the release ended {release.phase.value}: {release.reason}; see `hotcold logs worker`")
+        self._say(message)
+        return release
+
+    def _run_flow(self, deployment: str, parameters: Mapping[str, Any], load: LoadClient | None = None) -> str:
+        run = self._prefect.start(deployment, parameters)
+        began = shown = time.monotonic()
+        while not run.ended:
+            if time.monotonic() - began > _FLOW_LIMIT_S:
+                raise StackError(f"{deployment} did not end within {_FLOW_LIMIT_S:g} s; see `hotcold logs worker`")
+            if load and time.monotonic() - shown > 5:
+                shown = time.monotonic()
+                self._say(_progress(load))
+            time.sleep(_POLL_S)
+            run = self._prefect.read(run.id)
+        if run.state != "COMPLETED":
+            raise StackError(f"{deployment} ended {run.state.lower()}: {run.message}; see `hotcold logs worker`")
+        return run.message
+
+    def _watch(self, load: LoadClient, seconds: float) -> None:
+        time.sleep(seconds)
+        self._say(_progress(load))
+
+    def _report(
+        self, exchanges: Sequence[Exchange], first: Release, second: Release, undone: Undone, replay: FlightReplay
+    ) -> Report:
+        old, new = (release.candidate.semver if release.candidate else "" for release in (first, second))
+        before_undo = [exchange for exchange in exchanges if exchange.sent_at < undone.decided_at]
+        auc_by_version = {version: _live_auc(exchanges, version, replay) for version in (old, new)}
+        return Report(
+            traffic=summarise(exchanges),
+            cutover_s=last_answer_after(before_undo, old, self._switched_at(second)),
+            undo_s=undone.confirmed_s,
+            undo_last_candidate_answer_s=last_answer_after(exchanges, new, undone.decided_at),
+            auc_by_version=auc_by_version,
+            auc=auc_by_version[new],
+        )
+
+    def _switched_at(self, release: Release) -> float:
+        """When the decision to switch was written."""
+        return next(event.at for event in self._database.read_events(release.id) if event.phase is Phase.CUTOVER)
+
+
+def _live_auc(exchanges: Sequence[Exchange], version: str, replay: FlightReplay) -> float:
+    scored = [exchange for exchange in exchanges if exchange.version == version and exchange.score is not None]
+    labels = np.array([replay.label(exchange.index) for exchange in scored])
+    return evaluate_scores(labels, np.array([exchange.score for exchange in scored])).auc
+
+
+def _progress(load: LoadClient) -> str:
+    summary = summarise(load.results())
+    versions = ", ".join(f"{count} by {version}" for version, count in summary.versions.items())
+    return f"{summary.requests} requests, {summary.failed} failed ({versions}), p99 {summary.p99_ms:.1f} ms"
