@@ -31,10 +31,8 @@ class Undone:
 
 
 def confirmed_share(status: ModelStatus | None, slot: Slot) -> int | None:
-    """Share of a slot that the edge confirmed, in percent; None if no live node reports. Nothing routed is 0."""
-    if status is None:
-        return None
-    return status.route.share(slot) or 0
+    """Share of a slot that the edge confirmed, in percent; None if no live node reports."""
+    return status.route.share(slot) if status else None
 
 
 def roll_back(

@@ -51,12 +51,12 @@ class Endpoint:
     """Answers the requests to one path.
 
     Args:
-        method: the only one that is allowed; GET allows HEAD too.
+        method: the only one that is allowed; GET allows HEAD too; empty allows all.
         handler: makes the answer.
     """
 
     def __init__(self, method: str, handler: Handler) -> None:
-        self._allowed = ("GET", "HEAD") if method == "GET" else (method,)
+        self._allowed = {"": (), "GET": ("GET", "HEAD")}.get(method, (method,))
         self._handler = handler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,7 +68,7 @@ class Endpoint:
             answer = request_problem(error, scope["path"], exchange.request_id)
         except DisconnectedError:
             return
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it is, the caller gets a document and the process goes on
             _log.exception("failed path=%s request_id=%s", scope["path"], exchange.request_id)
             answer = internal_problem(scope["path"], exchange.request_id)
         await answer.send(send, with_body=scope["method"] != "HEAD")
@@ -153,15 +153,15 @@ async def _describe(call: Call) -> Answer:
     )
 
 
-async def _server(call: Call) -> Answer:
+async def _server(_: Call) -> Answer:
     return _json({"name": "hotcold", "version": hotcold.__version__, "extensions": ["binary_tensor_data"]})
 
 
-async def _live(call: Call) -> Answer:
+async def _live(_: Call) -> Answer:
     return _json({"live": True})
 
 
-async def _ready(call: Call) -> Answer:
+async def _ready(_: Call) -> Answer:
     return _json({"ready": True})
 
 
@@ -182,16 +182,8 @@ async def _metadata(call: Call) -> Answer:
     )
 
 
-async def _nowhere(call: Call) -> Answer:
+async def _nowhere(_: Call) -> Answer:
     raise NotFoundError("there is nothing at this path")
-
-
-class _AnyMethod(Endpoint):
-    """Answers all methods alike."""
-
-    def __init__(self, handler: Handler) -> None:
-        super().__init__("", handler)
-        self._allowed = ()
 
 
 @asynccontextmanager
@@ -215,6 +207,6 @@ def make_application() -> Starlette:
         Route("/v2/models/{model}/ready", ready),
         Route("/v2/models/{model}/versions/{version}", metadata),
         Route("/v2/models/{model}/versions/{version}/ready", ready),
-        Route("/{path:path}", _AnyMethod(_nowhere)),
+        Route("/{path:path}", Endpoint("", _nowhere)),
     ]
     return Starlette(routes=routes, lifespan=_lifespan)

@@ -35,12 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=int, required=True, help="port to listen on")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _exit_cleanly)
+    # Installed libraries have their byte code beside them; looked for elsewhere, it would be made anew at each start, which
+    # takes two seconds. The package itself stays as it is.
+    sys.pycache_prefix, sys.dont_write_bytecode = None, True
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     _open_or_refuse()
     _serve(options.host, options.port)
 
 
-def _exit_cleanly(signum: int, frame: FrameType | None) -> NoReturn:
+def _exit_cleanly(_signum: int, _frame: FrameType | None) -> NoReturn:
     # Before the server runs this ends the process; afterwards the server raises the signal once more when it is done.
     sys.exit(0)
 

@@ -111,7 +111,9 @@ def _decompress(body: bytes, encoding: str) -> bytes:
         # Bounded, so that a small body cannot become a large one in memory.
         plain = decoder.decompress(body, MAX_BODY_BYTES + 1)
     except zlib.error:
-        raise MalformedBodyError(f"the body is not {encoding}, which its content encoding says", field="content-encoding") from None
+        raise MalformedBodyError(
+            f"the body is not {encoding}, which its content encoding says", field="content-encoding"
+        ) from None
     if len(plain) > MAX_BODY_BYTES:
         raise BodyTooLargeError(_TOO_LARGE)
     if not decoder.eof or decoder.unused_data:

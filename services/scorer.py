@@ -16,7 +16,16 @@ from services.serving import served_package
 TRAFFIC_TIMEOUT_S = 2.0
 
 
-@bentoml.service(
+@bentoml.asgi_app(make_application(), path="/", name="scorer")
+class PackageScorer:
+    """Scores rows with one version of one model."""
+
+    def __init__(self) -> None:
+        served_package()
+
+
+# Called, not written above the class, because type checkers do not see what a decorator makes of a class.
+Scorer = bentoml.service(
     name="scorer",
     workers=1,
     traffic={"timeout": TRAFFIC_TIMEOUT_S},
@@ -24,13 +33,5 @@ TRAFFIC_TIMEOUT_S = 2.0
     logging={"access": {"enabled": False}},
     # BentoML always installs the tracing middleware; one that excludes every address is the shortest way through it.
     tracing={"excluded_urls": ["."]},
-)
-@bentoml.asgi_app(make_application(), path="/", name="scorer")
-class Scorer:
-    """Scores rows with one version of one model."""
-
-    def __init__(self) -> None:
-        served_package()
-
-
+)(PackageScorer)
 Scorer.add_asgi_middleware(ExchangeMiddleware)

@@ -14,6 +14,8 @@ from hotcold.domain.errors import PackageError
 from hotcold.domain.package import MANIFEST_FILE, Manifest
 
 SERVICE = "services.scorer:Scorer"
+# Without it BentoML does not take a folder for a Bento.
+BENTO_FILE = "bento.yaml"
 _TIMEOUT_S = 120.0
 
 _REPLICA_REQUIREMENTS = ("bentoml", "httptools", "numpy", "orjson", "uvicorn", "uvloop")
@@ -44,10 +46,18 @@ def build_bento(stage: Path, manifest: Manifest, bento_home: Path) -> None:
     command += ["--name", ref.model, "--version", ref.bento_version, "-o", "tag"]
     try:
         done = subprocess.run(
-            command, cwd=stage, env=_environment(stage, bento_home), capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+            command,
+            cwd=stage,
+            env=_environment(stage, bento_home),
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise PackageError(f"bentoml build of {ref.tag} took longer than {_TIMEOUT_S:g} s; try again on a quieter machine") from error
+        raise PackageError(
+            f"bentoml build of {ref.tag} took longer than {_TIMEOUT_S:g} s; try again on a quieter machine"
+        ) from error
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1]
         raise PackageError(f"bentoml build of {ref.tag} failed with exit code {done.returncode}; it said: {said[:500]}")

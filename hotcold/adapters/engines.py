@@ -162,16 +162,15 @@ class XGBoostEngine:
 
 
 class OneDALEngine:
-    """Intel's oneDAL, which reads the trees of an XGBoost model.
+    """Intel's oneDAL, which reads the trees of an XGBoost model; it decides by itself how many threads a call is worth.
 
     Args:
         path: a Booster as UBJSON or JSON, without categorical splits.
-        threads: see `open_engine`; oneDAL has one number of threads per process, so it is set only to take all.
     """
 
     name = "onedal"
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
+    def __init__(self, path: Path) -> None:
         import xgboost
         from daal4py.mb import convert_model
 
@@ -184,16 +183,15 @@ class OneDALEngine:
 
 
 class SklearnEngine:
-    """A scikit-learn estimator or pipeline.
+    """A scikit-learn estimator or pipeline; estimators carry their own number of threads.
 
     Args:
         path: skops file that holds trusted types only.
-        threads: ignored; scikit-learn's estimators carry their own number.
     """
 
     name = "sklearn"
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
+    def __init__(self, path: Path) -> None:
         self._predict = predict_function(load_skops(path))
 
     def score(self, matrix: Matrix) -> Scores:
@@ -245,8 +243,8 @@ def _last_column(scores: Any) -> Scores:
 
 _ENGINES: dict[str, tuple[str, Callable[[Path, int], Engine]]] = {
     "onnx": (ONNX_FILE, OnnxEngine),
-    "onedal": (XGBOOST_FILE, OneDALEngine),
+    "onedal": (XGBOOST_FILE, lambda path, _: OneDALEngine(path)),
     "xgboost": (XGBOOST_FILE, XGBoostEngine),
-    "sklearn": (SKLEARN_FILE, SklearnEngine),
+    "sklearn": (SKLEARN_FILE, lambda path, _: SklearnEngine(path)),
 }
 ENGINE_NAMES = tuple(_ENGINES)

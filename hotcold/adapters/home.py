@@ -31,7 +31,7 @@ def prepare_home(settings: Settings) -> None:
         raise StackError(_explain(root, error)) from error
     if free_bytes < _NEEDED_BYTES:
         raise StackError(
-            f"the disk of {root} is full: {free_bytes // 2**20} MiB are free, {_NEEDED_BYTES // 2**20} MiB are needed to start; "
+            f"the disk of {root} is full: {free_bytes // 2**20} MiB are free, {_NEEDED_BYTES // 2**20} MiB are needed; "
             "make room, or set HOTCOLD_HOME to a folder on another disk"
         )
 

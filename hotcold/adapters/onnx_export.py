@@ -73,7 +73,13 @@ def _from_sklearn(source: Path, features: int) -> Any:
 def _from_onnx(source: Path, features: int) -> Any:
     import onnx
 
-    return onnx.load(source)
+    model = onnx.load(source)
+    for tensor in model.graph.input:
+        width = [axis.dim_value for axis in tensor.type.tensor_type.shape.dim][1:]
+        # 0 stands for a width that the model leaves open.
+        if len(model.graph.input) == 1 and width not in ([features], [0]):
+            raise PackageError(f"the ONNX model takes {tensor.name} of width {width}; the schema has {features} features")
+    return model
 
 
 def _only_scores(model: Any) -> Any:

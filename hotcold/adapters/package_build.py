@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from hotcold.adapters.bento import build_bento
+from hotcold.adapters.bento import BENTO_FILE, build_bento
 from hotcold.adapters.engines import Scores
 from hotcold.adapters.package_files import EXPECTED_FILE, MODEL_DIR, SAMPLE_FILE, hash_files, package_dir, verify_package_ref
 from hotcold.adapters.package_measurement import measure_engines
@@ -157,6 +157,8 @@ def _draft_manifest(source: PackageSource, stage: Path) -> Manifest:
 
 
 def _existing(draft: Manifest, bento_home: Path) -> Manifest | None:
+    if not (package_dir(draft.ref, bento_home).parent / BENTO_FILE).is_file():
+        return None
     try:
         return verify_package_ref(draft.ref, bento_home)
     except CorruptPackageError:

@@ -55,8 +55,7 @@ def _measure(name: str, model_dir: Path, sample: Matrix, expected: NDArray[np.fl
         return EngineReport(parity, _one_row_us(one.score, sample), _rows_per_s(bulk.score, sample))
     except PackageError as error:
         return EngineReport(note=str(error))
-    except Exception as error:
-        # Libraries raise their own errors for what they cannot score; the package goes without this engine.
+    except Exception as error:  # noqa: BLE001 - libraries raise their own errors; the package goes without this engine
         return EngineReport(note=f"fails on the reference sample: {type(error).__name__}: {str(error)[:200]}")
 
 

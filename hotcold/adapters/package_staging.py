@@ -1,4 +1,4 @@
-"""Puts the files of a package together: the model for each engine, the scores of the reference sample, the code of a replica."""
+"""Puts the files of a package together: the model for each engine, scores of the reference sample, a replica's code."""
 
 from __future__ import annotations
 
@@ -117,9 +117,11 @@ def _save_booster(source: Path, target: Path) -> None:
     import xgboost
 
     try:
-        xgboost.Booster(model_file=str(source)).save_model(str(target))
+        content = xgboost.Booster(model_file=str(source)).save_raw("ubj")
     except xgboost.core.XGBoostError as error:
-        raise PackageError(f"XGBoost cannot read {source.name}: {str(error).splitlines()[-1][:200]}") from error
+        raise PackageError(f"XGBoost cannot read {source.name}: {str(error).splitlines()[0][:200]}") from error
+    # Not by XGBoost itself, which does not notice that a disk is full.
+    target.write_bytes(content)
 
 
 def score_reference(flavor: str, model_dir: Path, sample: Matrix) -> Scores:

@@ -78,7 +78,8 @@ class PrefectApi:
             answer = self._client.request(method, path, json=body)
         except httpx.HTTPError as error:
             raise StackError(
-                f"Prefect at {self._url} does not answer ({type(error).__name__}); see `hotcold status` and `hotcold logs prefect-server`"
+                f"Prefect at {self._url} does not answer ({type(error).__name__}); see `hotcold status` and "
+                "`hotcold logs prefect-server`"
             ) from error
         if answer.is_success:
             return dict(answer.json())

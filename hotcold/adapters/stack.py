@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import psutil
 
+from hotcold.adapters.envoy import prepare_edge
 from hotcold.adapters.home import prepare_home, rotate_logs
 from hotcold.adapters.ports import choose_ports
 from hotcold.adapters.readiness import missing_deployments, readiness_checks
@@ -133,6 +134,7 @@ def _start(settings: Settings, say: Say, wait_s: float) -> StackRecord:
     )
     rotate_logs(settings)
     write_stack(settings, record)
+    prepare_edge(settings, record)
     pid = _detach_supervisor(settings, record)
     record = replace(record, supervisor_pid=pid, supervisor_created=since)
     write_stack(settings, record)

@@ -1,4 +1,4 @@
-"""Environment of the stack's processes: this installation's settings, and nothing of the user's own Prefect, MLflow or BentoML."""
+"""Environment of the stack's processes: this installation's settings, nothing of the user's own Prefect or MLflow."""
 
 from __future__ import annotations
 

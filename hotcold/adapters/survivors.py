@@ -118,7 +118,8 @@ def end_processes(
         if time.monotonic() >= kill_at + _UNKILLABLE_S:
             pids = ", ".join(str(survivor.process.pid) for survivor in remaining)
             raise StackError(
-                f"processes {pids} do not end, even by SIGKILL; they wait for a disk or a device: see `ps -o stat,wchan -p {pids}`"
+                f"processes {pids} do not end, even by SIGKILL: they wait for a disk or a device; "
+                f"see `ps -o stat,wchan -p {pids}`, and run `hotcold down` again"
             )
         time.sleep(_POLL_S)
     return tuple((survivor, pid in killed) for pid, survivor in asked.items())

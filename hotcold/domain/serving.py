@@ -98,15 +98,24 @@ class SlotStatus:
 
 @dataclass(frozen=True)
 class RouteStatus:
-    """What Envoy confirmed: the share of green and the generation it came from; None if nothing is routed."""
+    """What Envoy confirmed.
+
+    Args:
+        green_pct: share of green, in percent; None: nothing is routed.
+        generation: generation of the desired route that this is.
+        confirmed: False while Envoy does not answer; the rest is then not known.
+    """
 
     green_pct: int | None = None
     generation: int = 0
+    confirmed: bool = True
 
     def share(self, slot: Slot) -> int | None:
-        """Confirmed share of a slot, in percent."""
-        if self.green_pct is None:
+        """Confirmed share of a slot, in percent; None if it is not known. Where nothing is routed, it is 0."""
+        if not self.confirmed:
             return None
+        if self.green_pct is None:
+            return 0
         return self.green_pct if slot is Slot.GREEN else 100 - self.green_pct
 
 
@@ -135,7 +144,9 @@ def worst_of(statuses: Sequence[ModelStatus]) -> ModelStatus:
     return ModelStatus(
         model=statuses[0].model,
         route=RouteStatus(
-            green_pct=shares.pop() if len(shares) == 1 else None, generation=min(route.generation for route in routes)
+            green_pct=routes[0].green_pct,
+            generation=min(route.generation for route in routes),
+            confirmed=len(shares) == 1 and all(route.confirmed for route in routes),
         ),
         blue=_worst_slot([status.blue for status in statuses]),
         green=_worst_slot([status.green for status in statuses]),

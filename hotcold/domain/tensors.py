@@ -129,7 +129,9 @@ def _parameters(part: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidInputError("'parameters' has to be an object", field="parameters")
     for name in parameters:
         if name == "classification" or name.startswith("shared_memory"):
-            raise InvalidInputError(f"the parameter {name[:80]!r} is not supported here; send the tensor itself", field=name[:80])
+            raise InvalidInputError(
+                f"the parameter {name[:80]!r} is not supported here; send the tensor itself", field=name[:80]
+            )
     return parameters
 
 
@@ -155,7 +157,8 @@ def _binary(tensor: Mapping[str, Any], tail: bytes, shape: tuple[int, int]) -> M
 def _from_json(tensor: Mapping[str, Any], tail: bytes, shape: tuple[int, int], schema: Schema) -> Matrix:
     if tail:
         raise InvalidInputError(
-            f"{len(tail)} bytes follow the JSON part, but the input {INPUT_NAME!r} carries its numbers in 'data'", field=INPUT_NAME
+            f"{len(tail)} bytes follow the JSON part, but the input {INPUT_NAME!r} carries its numbers in 'data'",
+            field=INPUT_NAME,
         )
     values = _flat(tensor["data"], shape)
     if not set(map(type, values)) <= _NUMBERS:

@@ -1,0 +1,90 @@
+"""Processes of our own: started in a session of their own, named by id and start time, ended as a group."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from hotcold.domain.errors import StackError
+
+_START_TIME_TOLERANCE_S = 0.05
+
+
+@dataclass(frozen=True)
+class ProcessId:
+    """Names one process for ever: an id alone is used again.
+
+    Args:
+        pid: process id.
+        created_s: its start time, seconds since the epoch.
+    """
+
+    pid: int
+    created_s: float
+
+
+def start_process(argv: Sequence[str], environment: Mapping[str, str], folder: Path, log: Path) -> subprocess.Popen[bytes]:
+    """Start a program in a session of its own, so that it outlives us and can be ended with all its children.
+
+    Args:
+        argv: program and arguments.
+        environment: the whole environment.
+        folder: working directory.
+        log: takes its output; appended to.
+
+    Raises:
+        StackError: the program, the folder or the log is not there.
+    """
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                argv,
+                env=dict(environment),
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise StackError(f"cannot start {argv[0]} in {folder}: {error.strerror}") from error
+
+
+def identify(pid: int) -> ProcessId | None:
+    """Name of a living process; None if it has ended."""
+    try:
+        process = psutil.Process(pid)
+        return ProcessId(pid, process.create_time()) if process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.Error:
+        return None
+
+
+def is_alive(process: ProcessId) -> bool:
+    """Whether this very process runs."""
+    found = identify(process.pid)
+    return found is not None and abs(found.created_s - process.created_s) < _START_TIME_TOLERANCE_S
+
+
+def signal_group(process: ProcessId, number: signal.Signals) -> None:
+    """Send a signal to the process and its children; nothing happens if it has ended."""
+    if not is_alive(process):
+        return
+    try:
+        os.killpg(process.pid, number)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that is free at this moment."""
+    with socket.socket() as listener:
+        listener.bind((host, 0))
+        return int(listener.getsockname()[1])

@@ -1,0 +1,245 @@
+"""The node agent: `python -m services.agent`. Makes the desired state so on this node, and writes what it observes."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from hotcold.domain.edge import Endpoint
+from hotcold.domain.errors import DatabaseError
+from hotcold.domain.placement import Drain, Replica, ReplicaState, SlotView, Start, Stop, allowed_split, reconcile
+from hotcold.domain.serving import ModelPlan, ModelStatus, RouteStatus, Slot, SlotStatus
+from hotcold.settings import Settings
+from services.edge_control import EdgeControl, edge_models
+from services.replicas import ReplicaPool, SlotKey
+
+_LOG = logging.getLogger("hotcold.agent")
+_HEARTBEAT_S = 1.0
+
+
+class PlanSource(Protocol):
+    """The part of the release database that an agent needs."""
+
+    def read_plans(self) -> tuple[ModelPlan, ...]:
+        """Desired state of every model."""
+        ...
+
+    def write_status(self, node: str, statuses: Sequence[ModelStatus], now: float, edge_url: str = "") -> None:
+        """Say what this node observed."""
+        ...
+
+
+class Guard(Protocol):
+    """Looks after releases whose controller is gone."""
+
+    def tick(self, statuses: Sequence[ModelStatus]) -> None:
+        """Look at the releases under way."""
+        ...
+
+
+class Agent:
+    """One node's loop. Nothing here decides about releases: that is in the plans and, for emergencies, in the guard.
+
+    Args:
+        settings: of this installation.
+        edge_url: where this node's edge takes requests.
+        source: desired state in, observed state out.
+        pool: the node's replicas.
+        edge: the node's Envoy.
+        guard: looks after releases without a controller.
+        clock: seconds since the epoch.
+        monotonic: seconds on a clock that does not jump.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        edge_url: str,
+        source: PlanSource,
+        pool: ReplicaPool,
+        edge: EdgeControl,
+        guard: Guard,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._edge_url = edge_url
+        self._source = source
+        self._pool = pool
+        self._edge = edge
+        self._guard = guard
+        self._clock = clock
+        self._monotonic = monotonic
+        self._plans: dict[str, ModelPlan] = {}
+        self._has_plans = False
+        self._generations: dict[str, int] = {}
+        self._written: tuple[ModelStatus, ...] | None = None
+        self._written_at_s = 0.0
+        self._database_is_away = False
+
+    def run(self, stopped: threading.Event) -> None:
+        """Tick until told to stop. Replicas and Envoy go on without an agent."""
+        while not stopped.is_set():
+            began_s = self._monotonic()
+            self.tick()
+            stopped.wait(max(self._settings.agent_interval_s - (self._monotonic() - began_s), 0.0))
+
+    def tick(self) -> None:
+        """Look, compare, act, report; each part goes on with what it knows where another cannot be reached."""
+        self._read_plans()
+        self._edge.look()
+        self._pool.poll()
+        if not self._has_plans:
+            # Without a plan ever read nothing is torn down: what runs, runs on.
+            return
+        for plan in self._plans.values():
+            for slot in Slot:
+                self._reconcile(plan, slot)
+        self._route()
+        self._report(tuple(self._observe(plan) for plan in self._plans.values()))
+
+    def _read_plans(self) -> None:
+        try:
+            plans = self._source.read_plans()
+        except DatabaseError as error:
+            self._note_database(away=True, reason=str(error))
+            return
+        self._note_database(away=False)
+        self._has_plans = True
+        for plan in plans:
+            known = self._plans.get(plan.model)
+            if known and plan.route.epoch < known.route.epoch:
+                _LOG.error("plan of a replaced controller ignored", extra={"model": plan.model, "epoch": plan.route.epoch})
+                continue
+            self._plans[plan.model] = plan
+
+    def _note_database(self, away: bool, reason: str = "") -> None:
+        if away and not self._database_is_away:
+            _LOG.error("the release database is away; going on with the last plan", extra={"reason": reason})
+        if self._database_is_away and not away:
+            _LOG.info("the release database is back")
+        self._database_is_away = away
+
+    def _reconcile(self, plan: ModelPlan, slot: Slot) -> None:
+        key: SlotKey = (plan.model, slot)
+        desired = plan.slot(slot)
+        history = self._pool.history(key, desired.package.digest if desired.package else "")
+        routed = self._edge.routed(plan.model)
+        view = SlotView(
+            share_pct=RouteStatus(routed, confirmed=self._edge.confirmed).share(slot),
+            failure=history.failure,
+            start_after_s=history.start_after_s,
+            known_to_edge=self._edge.hosts(plan.model, slot),
+            drain_s=self._settings.drain_s,
+        )
+        for action in reconcile(desired, self._pool.replicas(key), view, self._monotonic()):
+            match action:
+                case Start(count) if desired.package:
+                    self._pool.start(key, desired.package, count)
+                case Drain(replica_id):
+                    self._pool.drain(replica_id)
+                case Stop(replica_id):
+                    self._pool.stop(replica_id)
+
+    def _route(self) -> None:
+        ready = {(model, slot): self._ready(model, slot) for model in self._plans for slot in Slot}
+        allowed = {
+            plan.model: allowed_split(
+                plan, self._edge.routed(plan.model), {slot: bool(self._serving(plan, slot)) for slot in Slot}
+            )
+            for plan in self._plans.values()
+        }
+        champions = {plan.model: plan.route.champion for plan in self._plans.values()}
+        self._edge.apply(edge_models(allowed, ready, champions))
+
+    def _ready(self, model: str, slot: Slot) -> tuple[Endpoint, ...]:
+        replicas = self._pool.replicas((model, slot))
+        return tuple(replica.endpoint for replica in replicas if replica.state is ReplicaState.READY)
+
+    def _serving(self, plan: ModelPlan, slot: Slot) -> tuple[Replica, ...]:
+        """Replicas of the slot's desired package that are ready and, where Envoy answers, healthy in its eyes."""
+        package = plan.slot(slot).package
+        ready = [
+            replica
+            for replica in self._pool.replicas((plan.model, slot))
+            if package and replica.digest == package.digest and replica.state is ReplicaState.READY
+        ]
+        if self._edge.view is None:
+            return tuple(ready)
+        healthy = self._edge.healthy(plan.model, slot)
+        return tuple(replica for replica in ready if replica.endpoint in healthy)
+
+    def _observe(self, plan: ModelPlan) -> ModelStatus:
+        routed = self._edge.routed(plan.model)
+        if self._edge.confirmed and routed == plan.route.green_pct:
+            self._generations[plan.model] = plan.route.generation
+        route = RouteStatus(routed, self._generations.get(plan.model, 0), self._edge.confirmed)
+        return ModelStatus(plan.model, route, self._slot_status(plan, Slot.BLUE), self._slot_status(plan, Slot.GREEN))
+
+    def _slot_status(self, plan: ModelPlan, slot: Slot) -> SlotStatus:
+        desired = plan.slot(slot)
+        if desired.package is None:
+            return SlotStatus()
+        history = self._pool.history((plan.model, slot), desired.package.digest)
+        return SlotStatus(
+            digest=desired.package.digest,
+            ready=len(self._serving(plan, slot)),
+            wanted=desired.replicas,
+            failure=history.failure,
+            restarts=history.restarts,
+        )
+
+    def _report(self, statuses: tuple[ModelStatus, ...]) -> None:
+        now_s = self._monotonic()
+        try:
+            if statuses != self._written or now_s - self._written_at_s >= _HEARTBEAT_S:
+                self._source.write_status(self._settings.node, statuses, self._clock(), self._edge_url)
+                self._written, self._written_at_s = statuses, now_s
+            self._guard.tick(statuses)
+        except DatabaseError as error:
+            self._note_database(away=True, reason=str(error))
+
+
+def main() -> None:
+    """Run the agent of this node until SIGTERM."""
+    from hotcold.adapters.envoy import EdgeFiles, EnvoyAdmin
+    from hotcold.adapters.node_lock import hold_node
+    from hotcold.adapters.release_database import ReleaseDatabase
+    from hotcold.adapters.stack_record import read_stack
+    from hotcold.adapters.structured_log import log_as_json
+    from services.watchdog import Watchdog
+
+    log_as_json()
+    settings = Settings()
+    record = read_stack(settings)
+    stopped = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    signal.signal(signal.SIGINT, lambda *_: stopped.set())
+    with hold_node(settings):
+        database = ReleaseDatabase(settings.release_database_url)
+        _prepare(database, stopped)
+        files = EdgeFiles(settings.edge_dir)
+        pool = ReplicaPool(settings)
+        pool.adopt(files.read_endpoints)
+        edge = EdgeControl(files, EnvoyAdmin(record.admin_port))
+        guard = Watchdog(database, settings.node, settings.controller_timeout_s)
+        Agent(settings, record.edge_url, database, pool, edge, guard).run(stopped)
+
+
+def _prepare(database: object, stopped: threading.Event) -> None:
+    """Wait for the database; replicas and Envoy go on meanwhile."""
+    while not stopped.is_set():
+        try:
+            database.prepare()  # type: ignore[attr-defined]
+            return
+        except DatabaseError as error:
+            _LOG.error("the release database is away; waiting for it", extra={"reason": str(error)})
+            stopped.wait(1.0)
+
+
+if __name__ == "__main__":
+    main()

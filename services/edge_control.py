@@ -1,0 +1,143 @@
+"""Keeps Envoy at what the agent wants, and knows what Envoy confirmed. Set, then verify."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from hotcold.adapters.envoy import EdgeFiles, EdgeView, EnvoyAdmin
+from hotcold.domain.edge import EdgeModel, Endpoint, cluster_name, route_document
+from hotcold.domain.errors import EdgeError
+from hotcold.domain.serving import Slot
+
+_LOG = logging.getLogger("hotcold.agent")
+_CONFIRM_TRIES = 20
+_CONFIRM_PAUSE_S = 0.005
+_REWRITE_AFTER_S = 1.0
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """Routes that are written and not confirmed yet."""
+
+    version: str
+    since_s: float
+
+
+class EdgeControl:
+    """Writes endpoints and clusters first, routes when the clusters are in force, and reads back what Envoy took.
+
+    Args:
+        files: the watched files.
+        admin: Envoy's admin page.
+        monotonic: seconds on a clock that does not jump.
+    """
+
+    def __init__(self, files: EdgeFiles, admin: EnvoyAdmin, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._files = files
+        self._admin = admin
+        self._monotonic = monotonic
+        self._routed: dict[str, int | None] = {}
+        self._version = ""
+        self._pending: _Pending | None = None
+        self._trouble = ""
+        self.view: EdgeView | None = None
+
+    def look(self) -> None:
+        """Read what Envoy says of itself."""
+        self.view = self._admin.read_view()
+
+    def routed(self, model: str) -> int | None:
+        """Share of green in the routes that were written last, in percent; None if the model is not routed."""
+        if model not in self._routed:
+            self._routed[model] = self._files.read_green_pct(model)
+        return self._routed[model]
+
+    @property
+    def confirmed(self) -> bool:
+        """Envoy answers and has the routes that were written last in force."""
+        return self.view is not None and bool(self._version) and self.view.route_version == self._version
+
+    def healthy(self, model: str, slot: Slot) -> frozenset[Endpoint]:
+        """Replicas of a slot that Envoy sends requests to."""
+        return self.view.healthy.get(cluster_name(model, slot), frozenset()) if self.view else frozenset()
+
+    def hosts(self, model: str, slot: Slot) -> frozenset[Endpoint]:
+        """Replicas of a slot that Envoy knows; while it does not answer, those in its file."""
+        if self.view is None:
+            return self._files.read_endpoints(model, slot)
+        return self.view.hosts.get(cluster_name(model, slot), frozenset())
+
+    def apply(self, models: Sequence[EdgeModel]) -> None:
+        """Bring the files to this state, as far as Envoy can take it now. Trouble is logged once and tried again."""
+        try:
+            for model in models:
+                for slot in Slot:
+                    self._files.write_endpoints(model.model, slot, model.endpoints(slot))
+            self._files.write_clusters(models)
+            self._apply_routes(models)
+            self._trouble = ""
+        except EdgeError as error:
+            self._report(str(error))
+
+    def _apply_routes(self, models: Sequence[EdgeModel]) -> None:
+        needed = {cluster_name(model.model, slot) for model in models for slot in Slot}
+        if self.view is not None and not needed <= self.view.clusters:
+            # Routes to a cluster that is not in force yet would be refused.
+            return
+        document = route_document(models)
+        version = str(document["version_info"])
+        if version == self._version and (self._pending is None or self.confirmed):
+            self._pending = None
+            return
+        now_s = self._monotonic()
+        rejected = self._pending is not None and self._pending.version == version
+        if rejected and self._pending and now_s - self._pending.since_s < _REWRITE_AFTER_S:
+            return
+        if rejected and self.view is not None:
+            self._report(f"Envoy has not taken routes {version}: {self.view.route_error or 'no reason given'}; written again")
+        self._files.write("rds.json", document, again=rejected)
+        self._version, self._pending = version, _Pending(version, now_s)
+        self._routed = {model.model: model.green_pct for model in models}
+        self._confirm()
+
+    def _confirm(self) -> None:
+        """Envoy takes a file within milliseconds; wait for it here, so that nobody waits for the next look."""
+        if self.view is None:
+            return
+        for _ in range(_CONFIRM_TRIES):
+            if self._admin.read_route_version() == self._version:
+                self.view = self._admin.read_view()
+                return
+            time.sleep(_CONFIRM_PAUSE_S)
+
+    def _report(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            _LOG.error("edge", extra={"reason": trouble})
+        self._trouble = trouble
+
+
+def edge_models(
+    green_pcts: Mapping[str, int | None],
+    ready: Mapping[tuple[str, Slot], Sequence[Endpoint]],
+    champions: Mapping[str, Slot | None],
+) -> tuple[EdgeModel, ...]:
+    """The edge as it should be.
+
+    Args:
+        green_pcts: for each model the share of green that it may be given now, in percent.
+        ready: for each slot the replicas that are ready.
+        champions: for each model the champion's slot.
+    """
+    return tuple(
+        EdgeModel(
+            model=model,
+            green_pct=green_pct,
+            blue=tuple(sorted(ready[model, Slot.BLUE])),
+            green=tuple(sorted(ready[model, Slot.GREEN])),
+            champion=champions[model],
+        )
+        for model, green_pct in sorted(green_pcts.items())
+    )

@@ -1,0 +1,11 @@
+"""Fixtures of all tests; each plugin starts real processes and ends them."""
+
+from __future__ import annotations
+
+pytest_plugins = [
+    "tests.fixtures.databases",
+    "tests.fixtures.mlflow_stores",
+    "tests.fixtures.packages",
+    "tests.fixtures.data_plane",
+    "tests.fixtures.stack",
+]
