@@ -43,11 +43,12 @@ class EdgeControl:
         self._version = ""
         self._pending: _Pending | None = None
         self._trouble = ""
+        self._earlier: EdgeView | None = None
         self.view: EdgeView | None = None
 
     def look(self) -> None:
         """Read what Envoy says of itself."""
-        self.view = self._admin.read_view()
+        self._earlier, self.view = self.view, self._admin.read_view()
 
     def routed(self, model: str) -> int | None:
         """Share of green in the routes that were written last, in percent; None if the model is not routed."""
@@ -61,8 +62,13 @@ class EdgeControl:
         return self.view is not None and bool(self._version) and self.view.route_version == self._version
 
     def healthy(self, model: str, slot: Slot) -> frozenset[Endpoint]:
-        """Replicas of a slot that Envoy sends requests to."""
-        return self.view.healthy.get(cluster_name(model, slot), frozenset()) if self.view else frozenset()
+        """Replicas of a slot that Envoy sends requests to.
+
+        A replica has to be healthy in two looks: Envoy's worker threads hear of it a moment after the thread that answers here.
+        """
+        views = (self.view, self._earlier)
+        first, second = (view.healthy.get(cluster_name(model, slot), frozenset()) if view else frozenset() for view in views)
+        return first & second
 
     def hosts(self, model: str, slot: Slot) -> frozenset[Endpoint]:
         """Replicas of a slot that Envoy knows; while it does not answer, those in its file."""

@@ -45,7 +45,8 @@ def _page(report: TrainingReport, registered: Registered) -> str:
 
 Registry version {registered.version}, because {registered.reason}.
 
-Trained on {" to ".join(report.training_window)} and evaluated on {" to ".join(report.evaluation_window)}, days that it never saw:
+Trained on {" to ".join(report.training_window)}.
+Evaluated on {" to ".join(report.evaluation_window)}, days that it never saw:
 **AUC {report.metrics.auc:.3f}**, log-loss {report.metrics.log_loss:.3f}, Brier score {report.metrics.brier:.3f}.
 
 ## Calibration

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -17,6 +19,7 @@ SERVICE = "services.scorer:Scorer"
 # Without it BentoML does not take a folder for a Bento.
 BENTO_FILE = "bento.yaml"
 _TIMEOUT_S = 120.0
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 
 _REPLICA_REQUIREMENTS = ("bentoml", "httptools", "numpy", "orjson", "uvicorn", "uvloop")
 _ENGINE_REQUIREMENTS = {
@@ -59,10 +62,17 @@ def build_bento(stage: Path, manifest: Manifest, bento_home: Path) -> None:
             f"bentoml build of {ref.tag} took longer than {_TIMEOUT_S:g} s; try again on a quieter machine"
         ) from error
     if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1]
-        raise PackageError(f"bentoml build of {ref.tag} failed with exit code {done.returncode}; it said: {said[:500]}")
+        raise _failure(manifest, done)
     # BentoML adds its build options to the sources. They hold versions of this environment, and serving does not read them.
     (package_dir(ref, bento_home) / "bentofile.yaml").unlink(missing_ok=True)
+
+
+def _failure(manifest: Manifest, done: subprocess.CompletedProcess[str]) -> OSError | PackageError:
+    said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1]
+    number = re.search(r"\[Errno (\d+)\]", said)
+    if number and int(number[1]) in _DISK_ERRORS:
+        return OSError(int(number[1]), os.strerror(int(number[1])))
+    return PackageError(f"bentoml build of {manifest.ref.tag} failed with exit code {done.returncode}; it said: {said[:500]}")
 
 
 def _bentofile(manifest: Manifest) -> dict[str, object]:

@@ -150,11 +150,11 @@ def _write_run(client: Any, run: Any, report: TrainingReport, trainer: Trainer, 
 
 def _description(report: TrainingReport, trained: Trained, run_id: str, logged: Any) -> dict[str, Any]:
     """Signature, example and identity of the model, as every flavor's `save_model` takes them."""
-    import pandas
+    import pandas as pd
     from mlflow.models import Model, infer_signature
 
     # Rows at the end of the sample: the first ones have gaps that were put in on purpose.
-    example = pandas.DataFrame(report.sample[-_EXAMPLE_ROWS:], columns=list(report.recipe.schema.names))
+    example = pd.DataFrame(report.sample[-_EXAMPLE_ROWS:], columns=list(report.recipe.schema.names))
     return {
         "signature": infer_signature(example, trained.score(report.sample[-_EXAMPLE_ROWS:])),
         "input_example": example,

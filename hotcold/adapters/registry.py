@@ -250,12 +250,10 @@ def _wanted_stages(view: Projection, now: Mapping[int, str]) -> dict[int, str]:
     """Stage by version; versions without a role that are still staged fall back, and all others stay as they are."""
     fallen = {number: _NO_STAGE for number, stage in now.items() if stage == "Staging"}
     retired = {number: _ARCHIVED for number, stage in now.items() if stage == "Production"}
-    roles = {number: _ARCHIVED for number in view.archived}
+    roles = dict.fromkeys(view.archived, _ARCHIVED)
     # Later ones win: a version can be archived from an earlier release and candidate in this one.
-    for number, stage in ((view.previous, _ARCHIVED), (view.candidate, "Staging"), (view.champion, "Production")):
-        if number is not None:
-            roles[number] = stage
-    return fallen | retired | roles
+    named = ((view.previous, _ARCHIVED), (view.candidate, "Staging"), (view.champion, "Production"))
+    return fallen | retired | roles | {number: stage for number, stage in named if number is not None}
 
 
 def _semver(version: Any) -> SemVer:

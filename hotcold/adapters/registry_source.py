@@ -1,4 +1,4 @@
-"""Downloads from MLflow what a package is built from, and says which part is missing where somebody registered a model by hand."""
+"""Downloads from MLflow what a package is built from, and names what a model lacks that somebody registered by hand."""
 
 from __future__ import annotations
 

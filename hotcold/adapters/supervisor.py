@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from circus.arbiter import Arbiter
+from circus.exc import ConflictError
 from circus.watcher import Watcher
 from tornado import gen
 
@@ -114,8 +116,19 @@ def main() -> None:
     watchers = [SupervisedWatcher(spec, book) for spec in stack_processes(settings, read_stack(settings))]
     endpoints = {"endpoint": "inproc://control", "pubsub_endpoint": "inproc://events"}
     arbiter = Arbiter(watchers, **endpoints, check_delay=_CHECK_S)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: arbiter.loop.add_callback_from_signal(_stop, arbiter))
     _LOG.info("supervising as process %s", os.getpid())
     arbiter.start()
+
+
+def _stop(arbiter: Arbiter) -> None:
+    """Circus refuses a stop that comes while it looks after its processes, and forgets it: ask again."""
+    try:
+        arbiter.stop()
+    except ConflictError:
+        if arbiter.running:
+            arbiter.loop.call_later(_CHECK_S / 4, _stop, arbiter)
 
 
 if __name__ == "__main__":

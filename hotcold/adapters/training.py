@@ -156,7 +156,7 @@ class MLPTrainer:
             warnings.simplefilter("ignore", ConvergenceWarning)
             trained = _train_pipeline(network, matrix, labels)
         # Only further training needs it, and skops would have to be told to trust it.
-        del network._optimizer
+        vars(network).pop("_optimizer")
         return trained
 
     def save(self, trained: Trained, folder: Path, **description: Any) -> None:

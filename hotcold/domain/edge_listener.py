@@ -194,10 +194,11 @@ _STATS_LOG: Document = {
     "name": "envoy.access_loggers.stats",
     "typed_config": {
         "@type": f"{_EXTENSION}.access_loggers.stats.v3.Config",
+        "stat_prefix": "hotcold",
         "counters": [
             {
                 "stat": {
-                    "name": "hotcold.answers",
+                    "name": "answers",
                     "tags": [
                         {"name": "cluster", "value_format": "%UPSTREAM_CLUSTER%"},
                         {"name": "code", "value_format": "%RESPONSE_CODE%"},
@@ -208,7 +209,7 @@ _STATS_LOG: Document = {
         ],
         "histograms": [
             {
-                "stat": {"name": "hotcold.latency_us", "tags": [{"name": "cluster", "value_format": "%UPSTREAM_CLUSTER%"}]},
+                "stat": {"name": "latency_us", "tags": [{"name": "cluster", "value_format": "%UPSTREAM_CLUSTER%"}]},
                 "unit": "Microseconds",
                 "value_format": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%",
             }

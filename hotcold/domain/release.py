@@ -377,7 +377,7 @@ def _instructions(before: Release, after: Release, seen: Observation) -> tuple[I
         done.append(SetSplit(after.slot, after.split))
     if after.phase is Phase.PACKAGING and seen.package is None:
         done.append(Package(after.model, after.version))
-    if after.phase is Phase.SMOKE and after.candidate and seen.smoke is None:
+    if after.phase is Phase.SMOKE and after.candidate and (seen.smoke is None or seen.smoke.verdict is Verdict.UNKNOWN):
         done.append(Smoke(after.slot, after.candidate))
     if after.phase is not before.phase:
         done += _on_entry(after)

@@ -116,9 +116,7 @@ class Schema:
             SchemaError: unknown or missing keys, or a schema that contradicts itself.
         """
         try:
-            return cls(
-                tuple(Field(**{**entry, "categories": tuple(entry["categories"])}) for entry in document["fields"])
-            )
+            return cls(tuple(Field(**{**entry, "categories": tuple(entry["categories"])}) for entry in document["fields"]))
         except (KeyError, TypeError) as error:
             raise SchemaError(f"not a feature schema: {error}") from error
 
@@ -216,9 +214,9 @@ class Schema:
 
     def _check_finite(self, matrix: Matrix) -> None:
         if (bad := np.isinf(matrix)).any():
-            self._refuse(matrix, bad, "is infinite or beyond float32; a finite number is needed")
+            self._refuse(bad, "is infinite or beyond float32; a finite number is needed")
         if (bad := np.isnan(matrix) & self._not_nullable).any():
-            self._refuse(matrix, bad, "is null or NaN, which this feature does not allow")
+            self._refuse(bad, "is null or NaN, which this feature does not allow")
 
     @cached_property
     def _limits(self) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
@@ -241,9 +239,9 @@ class Schema:
         if wrong.any():
             bad = np.zeros(matrix.shape, dtype=np.bool_)
             bad[:, columns] = wrong
-            self._refuse(matrix, bad, "is not a whole number in the range of this feature")
+            self._refuse(bad, "is not a whole number in the range of this feature")
 
-    def _refuse(self, matrix: Matrix, bad: NDArray[np.bool_], why: str) -> None:
+    def _refuse(self, bad: NDArray[np.bool_], why: str) -> None:
         row, column = (int(index) for index in np.argwhere(bad)[0])
         name = self.fields[column].name
         raise InvalidInputError(f"row {row}, feature {name!r} {why}", field=name, row=row)
@@ -252,7 +250,8 @@ class Schema:
 def _encode_categories(field: Field, column: Column) -> NDArray[np.float64]:
     values = column.tolist() if isinstance(column, np.ndarray) else column
     try:
-        return np.array([field.codes[None if value != value else value] for value in values], dtype=np.float64)
+        # Only NaN differs from itself.
+        return np.array([field.codes[None if value != value else value] for value in values])  # noqa: PLR0124
     except (KeyError, TypeError):
         row, value = next((r, v) for r, v in enumerate(values) if not _has_code(field, v))
         allowed = ", ".join(field.categories[:40]) + (", …" if len(field.categories) > 40 else "")

@@ -28,6 +28,11 @@ class Answer:
     elapsed_ms: float = 0.0
     detail: str = ""
 
+    @property
+    def came(self) -> bool:
+        """A package answered; a 5xx without a package's name is the edge saying that it found nobody."""
+        return self.status != 0 and (self.status < 500 or bool(self.digest))
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -52,9 +57,9 @@ def judge_smoke(package: PackageRef, answers: Sequence[Answer], refusals: Sequen
     if wrong := _first_wrong(package, answers):
         return Gate("smoke", Verdict.HARM, wrong, limit)
     if accepted := next((refusal for refusal in refusals if not 400 <= refusal.status < 500), None):
-        verdict = Verdict.UNKNOWN if accepted.status == 0 else Verdict.HARM
+        verdict = Verdict.UNKNOWN if accepted.status in (0, 503) else Verdict.HARM
         return Gate("smoke", verdict, f"{accepted.what} was answered with {accepted.status}", limit)
-    if not answers or not refusals or any(answer.status == 0 for answer in answers):
+    if not answers or not refusals or not all(answer.came for answer in answers):
         return Gate("smoke", Verdict.UNKNOWN, "not every request was answered", limit)
     worst = max(answer.error or 0.0 for answer in answers)
     slowest = max(answer.elapsed_ms for answer in answers)
@@ -64,7 +69,7 @@ def judge_smoke(package: PackageRef, answers: Sequence[Answer], refusals: Sequen
 
 def _first_wrong(package: PackageRef, answers: Sequence[Answer]) -> str:
     for answer in answers:
-        if answer.status == 0:
+        if not answer.came:
             continue
         if answer.status != 200:
             return f"a golden row was answered with {answer.status}: {answer.detail}"

@@ -11,7 +11,16 @@ import pytest
 
 from hotcold.adapters.flights import flights_folder, read_flights
 from hotcold.domain.errors import TrainingError
-from hotcold.domain.flights import CARRIERS, DESTINATIONS, FLIGHTS_SCHEMA, ORIGINS, Flights, encode, feature_columns, late_labels
+from hotcold.domain.flights import (
+    CARRIERS,
+    DESTINATIONS,
+    FLIGHTS_SCHEMA,
+    ORIGINS,
+    Flights,
+    encode,
+    feature_columns,
+    late_labels,
+)
 
 
 @pytest.fixture(scope="module")

@@ -273,15 +273,15 @@ except PackageError as error:
 """
 
 
-@pytest.mark.parametrize("limit_bytes", [200, 20_000, 60_000])
+@pytest.mark.parametrize("limit_bytes", [200, 20_000])
 def test_a_disk_that_takes_no_more_leaves_no_half_package(
     small_source: SourceFactory, tmp_path: Path, limit_bytes: int
 ) -> None:
-    """A limit on the size of files stands for a full disk; it strikes while staging and while BentoML copies."""
+    """A limit on the size of files stands for a full disk; it strikes at the first or at a later file."""
     home = tmp_path / "store"
     command = [sys.executable, "-W", "ignore", "-c", FULL_DISK, str(small_source().model_dir), str(home), str(limit_bytes)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, cwd=Path(__file__).parents[2])
-    assert "" != done.stdout and "Traceback" not in done.stdout
+    assert "File too large; free space or make the folder writable, then build again" in done.stdout
     assert [] == list(home.iterdir())
 
 

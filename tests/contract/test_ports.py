@@ -67,7 +67,7 @@ def test_two_servers_cannot_be_given_one_port() -> None:
 
 
 def test_an_address_of_another_host_is_refused() -> None:
-    with pytest.raises(StackError, match="cannot listen on 192.0.2.1"):
+    with pytest.raises(StackError, match=r"cannot listen on 192\.0\.2\.1"):
         choose_ports(settings(edge_host="192.0.2.1"))
 
 

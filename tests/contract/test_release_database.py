@@ -153,7 +153,12 @@ def test_a_promotion_is_undone_once_and_its_slot_is_emptied_after_the_edge_confi
     assert SlotPlan(package(2), 1) == database.read_plan("m").green
     ended = step(database, undone, Observation(edge_share=0), 301.0)
     plan = database.read_plan("m")
-    assert (Phase.ROLLED_BACK, Slot.BLUE, None, SlotPlan()) == (ended.phase, plan.route.champion, plan.route.previous, plan.green)
+    assert (Phase.ROLLED_BACK, Slot.BLUE, None, SlotPlan()) == (
+        ended.phase,
+        plan.route.champion,
+        plan.route.previous,
+        plan.green,
+    )
     with pytest.raises(NothingToUndoError, match="no earlier champion that is warm"):
         database.undo("m", "me", "again", 302.0, LEASE_S)
 
@@ -167,7 +172,11 @@ def test_a_rejected_release_leaves_champion_and_previous_as_they_were_until_its_
     early = database.start("m", 3, PLAN, "driver", 300.0, LEASE_S)
     step(database, early, Observation(package_failure="no schema"), 301.0)
     after = database.read_plan("m")
-    assert (before.route.champion, before.route.previous, before.blue) == (after.route.champion, after.route.previous, after.blue)
+    assert (before.route.champion, before.route.previous, before.blue) == (
+        after.route.champion,
+        after.route.previous,
+        after.blue,
+    )
 
     late = step(database, database.start("m", 3, PLAN, "driver", 400.0, LEASE_S), Observation(package=package(3)), 400.0)
     failed = SlotStatus(package(3).digest, 0, 1, failure="a byte is wrong")

@@ -75,5 +75,5 @@ def test_removing_twice_is_fine(settings: Settings) -> None:
 
 def test_a_folder_that_is_a_file_is_a_clear_error(settings: Settings) -> None:
     settings.root.write_text("not a folder")
-    with pytest.raises(StackError, match="cannot write .*set HOTCOLD_HOME"):
+    with pytest.raises(StackError, match=r"cannot write .*set HOTCOLD_HOME"):
         write_stack(settings, RECORD)

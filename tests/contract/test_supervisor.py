@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from hotcold.adapters.stack_record import StackRecord, write_stack
@@ -44,7 +45,11 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
         yield made
     finally:
         supervisor.terminate()
-        assert 0 == supervisor.wait(timeout=20)
+        try:
+            assert 0 == supervisor.wait(timeout=20)
+        finally:
+            supervisor.kill()
+            supervisor.wait()
 
 
 def state(settings: Settings, name: str) -> ProcessState:
@@ -64,6 +69,15 @@ def test_a_process_that_keeps_failing_has_to_wait_and_the_reason_is_kept(setting
     assert "ended with exit code 3" in broken.last_end
     assert broken.restarts <= broken.quick_ends
     assert "no" == (tmp_path / "broken.log").read_text().splitlines()[0]
+
+
+def test_a_supervisor_that_is_asked_to_end_takes_its_processes_with_it(settings: Settings) -> None:
+    """Circus alone would forget a request that comes at the wrong moment."""
+    steady = psutil.Process(state(settings, "steady").pid)
+    supervisor = psutil.Process(steady.ppid())
+    supervisor.terminate()
+    wait_for(lambda: supervisor.status() == psutil.STATUS_ZOMBIE, 10, "the end of the supervisor")
+    assert not steady.is_running()
 
 
 def test_waits_grow_to_ten_seconds() -> None:

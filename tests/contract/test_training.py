@@ -1,4 +1,4 @@
-"""Every trainer: learns, gives probabilities, takes gaps, and writes a model folder that MLflow loads and that holds no pickle."""
+"""Every trainer: learns, gives probabilities, takes gaps, and writes a model that MLflow loads and that is no pickle."""
 
 from __future__ import annotations
 

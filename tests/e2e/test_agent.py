@@ -26,10 +26,10 @@ def test_a_switch_under_load_loses_no_request_and_an_undo_takes_a_moment(
     data_plane: DataPlane, small_package: Manifest, other_package: Manifest
 ) -> None:
     model = small_package.model
-    assert Phase.PROMOTED is data_plane.release(small_package).phase
+    data_plane.promote(small_package)
     with data_plane.load(model) as load:
         wait_until(lambda: len(load.results()) > 50, "the first requests")
-        promoted = data_plane.release(other_package)
+        promoted = data_plane.promote(other_package)
         switched_at = next(e.at for e in data_plane.database.read_events(promoted.id) if e.phase is Phase.CUTOVER)
         undone = roll_back(data_plane.database, model, "test", "because")
         answered = len(load.results())
@@ -47,7 +47,7 @@ def test_a_switch_under_load_loses_no_request_and_an_undo_takes_a_moment(
 
 def test_a_killed_replica_of_two_costs_no_client_error_and_is_replaced(data_plane: DataPlane, small_package: Manifest) -> None:
     model = small_package.model
-    data_plane.release(small_package)
+    data_plane.promote(small_package)
     with data_plane.load(model) as load:
         wait_until(lambda: len(load.results()) > 50, "the first requests")
         victim = data_plane.replicas()[0].process
@@ -62,8 +62,8 @@ def test_after_a_kill_of_envoy_the_split_is_the_same(
     data_plane: DataPlane, small_package: Manifest, other_package: Manifest
 ) -> None:
     model = small_package.model
-    data_plane.release(small_package)
-    data_plane.release(other_package)
+    data_plane.promote(small_package)
+    data_plane.promote(other_package)
     data_plane.kill("envoy")
     wait_until(lambda: data_plane.share(model, Slot.GREEN) is None, "the agent sees that Envoy does not answer")
     data_plane.start("envoy")
@@ -77,7 +77,7 @@ def test_a_killed_agent_leaves_traffic_alone_and_the_next_one_adopts_the_replica
     data_plane: DataPlane, small_package: Manifest
 ) -> None:
     model = small_package.model
-    data_plane.release(small_package)
+    data_plane.promote(small_package)
     before = {survivor.process.pid for survivor in data_plane.replicas()}
     with data_plane.load(model) as load:
         data_plane.kill("agent")
@@ -98,7 +98,7 @@ def test_a_replica_that_died_while_no_agent_ran_is_replaced_and_a_stray_is_ended
     data_plane: DataPlane, small_package: Manifest
 ) -> None:
     model = small_package.model
-    data_plane.release(small_package)
+    data_plane.promote(small_package)
     data_plane.kill("agent")
     dead, stray = data_plane.replicas()
     dead.process.kill()
@@ -120,7 +120,7 @@ def test_a_second_agent_of_a_node_refuses_to_start(data_plane: DataPlane) -> Non
 
 def test_a_replica_that_hangs_is_replaced(data_plane: DataPlane, small_package: Manifest) -> None:
     model = small_package.model
-    data_plane.release(small_package)
+    data_plane.promote(small_package)
     hung = data_plane.replicas()[0].process
     hung.send_signal(signal.SIGSTOP)
     wait_until(lambda: hung.pid not in {survivor.process.pid for survivor in data_plane.replicas()}, "the hung replica is ended")
@@ -148,7 +148,7 @@ def test_a_damaged_package_never_serves_and_the_release_is_rejected_with_the_rea
     plane.start("envoy", "agent")
     try:
         wait_until(lambda: plane.database.read_edges(time.time()), "the agent's first report")
-        assert Phase.PROMOTED is plane.release(small_package).phase
+        plane.promote(small_package)
         rejected = plane.release(other_package)
         assert Phase.REJECTED is rejected.phase
         expected = {"flipped byte": "model.onnx", "missing file": "sample.npy", "another schema": "manifest.json was changed"}
@@ -163,7 +163,7 @@ def test_a_candidate_whose_controller_died_loses_its_traffic_and_can_be_resumed(
     data_plane: DataPlane, small_package: Manifest, other_package: Manifest
 ) -> None:
     model = small_package.model
-    data_plane.release(small_package)
+    data_plane.promote(small_package)
     baking = data_plane.release(other_package, Plan(replicas=1, bake_s=60, max_bake_s=60), until=Phase.BAKING)
     # From here nobody renews the lease, as after a kill -9 of the flow.
     with data_plane.load(model) as load:
@@ -177,7 +177,7 @@ def test_a_candidate_whose_controller_died_loses_its_traffic_and_can_be_resumed(
 
 def test_the_agent_goes_on_while_the_database_is_away(data_plane: DataPlane, small_package: Manifest) -> None:
     model = small_package.model
-    data_plane.release(small_package)
+    data_plane.promote(small_package)
     file = data_plane.settings.root / "db" / "release.db"
     hidden = file.with_suffix(".hidden")
     data_plane.kill("agent", signal.SIGTERM)
@@ -199,8 +199,8 @@ def test_two_models_are_live_at_once(data_plane: DataPlane, small_package: Manif
 
     second = build_package(small_source(version=1, model="other-flights"), bento_home)  # type: ignore[operator]
     one = Plan(replicas=1, bake_s=0)
-    assert Phase.PROMOTED is data_plane.release(small_package, one).phase
-    assert Phase.PROMOTED is data_plane.release(second, one).phase
+    data_plane.promote(small_package, one)
+    data_plane.promote(second, one)
     for manifest in (small_package, second):
         with data_plane.load(manifest.model) as load:
             wait_until(lambda load=load: len(load.results()) > 20, "requests")

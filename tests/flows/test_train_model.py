@@ -126,8 +126,16 @@ def test_an_impossible_window_ends_the_run_before_training(changes: dict[str, An
 
 @pytest.mark.parametrize(
     "changes",
-    [{"trees": 0}, {"depth": 17}, {"learning_rate": 0}, {"flavor": "forest"}, {"evaluate_weeks": 0}, {"colour": "red"}]
-    + [{"hidden_units": []}, {"hidden_units": [0]}],
+    [
+        {"trees": 0},
+        {"depth": 17},
+        {"learning_rate": 0},
+        {"flavor": "forest"},
+        {"evaluate_weeks": 0},
+        {"colour": "red"},
+        {"hidden_units": []},
+        {"hidden_units": [0]},
+    ],
 )
 def test_the_form_refuses_what_makes_no_sense(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

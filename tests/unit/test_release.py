@@ -97,6 +97,11 @@ def test_a_candidate_that_cannot_serve_is_rejected_with_the_reason_before_any_tr
     assert Finish(Slot.GREEN, Slot.BLUE, promoted=False, retire=phase is not Phase.PACKAGING) in asked
 
 
+def test_smoke_tests_without_a_verdict_are_asked_for_again() -> None:
+    release, asked = advance(at(Phase.SMOKE), Observation(candidate=READY, smoke=Gate("smoke", Verdict.UNKNOWN)), 1000.0)
+    assert (Phase.SMOKE, (Smoke(Slot.GREEN, NEW),)) == (release.phase, asked)
+
+
 def test_before_a_package_was_built_the_slot_of_the_previous_champion_is_not_retired() -> None:
     _, asked = advance(at(Phase.PACKAGING), Observation(package_failure="x"), 1000.0)
     assert not any(isinstance(instruction, Finish) and instruction.retire for instruction in asked)

@@ -192,8 +192,17 @@ def test_a_schema_survives_json() -> None:
 
 @pytest.mark.parametrize(
     "document",
-    [{}, [], None, {"fields": 5}, {"fields": ["a"]}, {"fields": [{"name": "a"}]}, {"fields": [{"categories": []}]}]
-    + [{"fields": [{"name": "a", "categories": [], "colour": "red"}]}, {"fields": []}],
+    [
+        {},
+        [],
+        None,
+        {"fields": 5},
+        {"fields": []},
+        {"fields": ["a"]},
+        {"fields": [{"name": "a"}]},
+        {"fields": [{"categories": []}]},
+        {"fields": [{"name": "a", "categories": [], "colour": "red"}]},
+    ],
 )
 def test_what_is_not_a_schema_is_refused(document: Any) -> None:
     with pytest.raises(SchemaError):
@@ -244,8 +253,8 @@ OPTIONAL = Field("extra", nullable=True, required=False)
         (changed("carrier", categories=("AA",)), ("carrier lost or reordered categories",)),
         (changed("gust", nullable=False), ("gust no longer allows null",)),
         (changed("altitude", required=True), ("altitude is now required",)),
-        (Schema((Field("extra"), *SCHEMA.fields)), (*(f"{n} was moved to another position" for n in SCHEMA.names),)
-         + ("extra is new and required",)),
+        (Schema((Field("extra"), *SCHEMA.fields)),
+         (*(f"{n} was moved to another position" for n in SCHEMA.names), "extra is new and required")),
         (Schema((*SCHEMA.fields[1::-1], *SCHEMA.fields[2:])),
          ("distance was moved to another position", "seats was moved to another position")),
     ],

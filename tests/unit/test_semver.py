@@ -47,7 +47,9 @@ def test_the_parts_behind_the_bumped_one_start_at_zero() -> None:
     assert ["2.0.0", "1.3.0", "1.2.4"] == bumped
 
 
-@pytest.mark.parametrize("text", ["", "1", "1.2", "1.2.3.4", "v1.2.3", "1.2.3-rc1", "01.2.3", "1.2.x", " 1.2.3", "1.2.3\n", "-1.0.0"])
+@pytest.mark.parametrize(
+    "text", ["", "1", "1.2", "1.2.3.4", "v1.2.3", "1.2.3-rc1", "01.2.3", "1.2.x", " 1.2.3", "1.2.3\n", "-1.0.0"]
+)
 def test_other_text_is_refused(text: str) -> None:
     with pytest.raises(RegistryError, match="three numbers"):
         SemVer.parse(text)
@@ -87,7 +89,9 @@ def test_a_recipe_survives_json() -> None:
     assert (RECIPE, RECIPE.fingerprint) == (read, read.fingerprint)
 
 
-@pytest.mark.parametrize("document", [{}, {"flavor": "x", "hyperparameters": 5, "schema": {}}, {"flavor": "x", "hyperparameters": {}}])
+@pytest.mark.parametrize(
+    "document", [{}, {"flavor": "x", "hyperparameters": 5, "schema": {}}, {"flavor": "x", "hyperparameters": {}}]
+)
 def test_what_is_not_a_recipe_is_refused(document: dict[str, object]) -> None:
     with pytest.raises(SchemaError):
         Recipe.from_json(document)
