@@ -181,8 +181,8 @@ class ReplicaPool:
         scratch.mkdir(parents=True, exist_ok=True)
         return os.environ | {
             "PYTHONPATH": str(src),
-            # Compiled files stay out of the package, which is immutable.
-            "PYTHONPYCACHEPREFIX": str(self.settings.run_dir / "pycache"),
+            # Compiled files stay out of the package, which is immutable; those of the libraries are there already.
+            "PYTHONDONTWRITEBYTECODE": "1",
             "HOTCOLD_SLOT": key[1].value,
             REPLICA_NAME: name,
             "HOTCOLD_REFUSAL_FILE": str(scratch / "refusal"),

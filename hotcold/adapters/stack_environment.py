@@ -38,6 +38,8 @@ def process_environment(
             "NO_PROXY": _with_loopback(kept.get("NO_PROXY", "")),
             "no_proxy": _with_loopback(kept.get("no_proxy", "")),
             "PYTHONUNBUFFERED": "1",
+            # OpenMP threads that spin while they wait take the cores from everybody else on the machine.
+            "OMP_WAIT_POLICY": "PASSIVE",
         }
     )
 

@@ -1,0 +1,63 @@
+"""What a benchmark measured, against what is promised."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured value.
+
+    Args:
+        name: what was measured.
+        value: what came out.
+        unit: of value and limit.
+        limit: what is promised; None where nothing is.
+        holds: the promise is kept; True where nothing is promised.
+    """
+
+    name: str
+    value: float
+    unit: str
+    limit: float | None = None
+    holds: bool = True
+
+
+def at_most(name: str, value: float, unit: str, limit: float) -> Figure:
+    """A figure that has to be at most its limit."""
+    return Figure(name, round(value, 4), unit, limit, value <= limit)
+
+
+def observed(name: str, value: float, unit: str) -> Figure:
+    """A figure without a promise."""
+    return Figure(name, round(value, 4), unit)
+
+
+def publish(title: str, figures: Sequence[Figure], path: Path) -> bool:
+    """Print the table and write the file.
+
+    Args:
+        title: above the table.
+        figures: in the order of the table.
+        path: the JSON file.
+
+    Returns:
+        Whether every promise is kept.
+    """
+    table = Table(title=title)
+    for column in ("what", "value", "unit", "promised", "holds"):
+        table.add_column(column, justify="left" if column == "what" else "right")
+    for figure in figures:
+        limit = "" if figure.limit is None else f"≤ {figure.limit:g}"
+        table.add_row(figure.name, f"{figure.value:g}", figure.unit, limit, "yes" if figure.holds else "NO")
+    Console(width=140).print(table)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([asdict(figure) for figure in figures], indent=1) + "\n")
+    return all(figure.holds for figure in figures)

@@ -1,0 +1,264 @@
+"""Releases on the whole stack: Prefect, MLflow, agent, Envoy and replicas are real, and so are the flights."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import date
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+
+from hotcold.adapters.prefect_api import FlowRun, PrefectApi
+from hotcold.adapters.registry import Registry
+from hotcold.adapters.release_database import ReleaseDatabase
+from hotcold.adapters.replay import FlightReplay
+from hotcold.adapters.replay_client import LoadClient
+from hotcold.adapters.survivors import find_survivors, instance_of
+from hotcold.domain.release import Phase, Release
+from hotcold.domain.serving import Slot
+from tests.fixtures.stack import Installation, wait_for
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+MODEL = "flights"
+RECIPE = {"train_from": "2013-08-01", "train_until": "2013-08-31", "evaluate_weeks": 1, "trees": 20, "depth": 3}
+
+
+class World:
+    """The stack with what tests ask of it."""
+
+    def __init__(self, stack: Installation) -> None:
+        self.stack = stack
+        self.edge_url = stack.record.edge_url
+        self.prefect = PrefectApi(stack.record.prefect_api_url)
+        self.database = ReleaseDatabase(stack.settings.release_database_url)
+        self.registry = Registry(stack.record.mlflow_url)
+        self.replay = FlightReplay(MODEL, date(2013, 10, 1), date(2013, 10, 2))
+
+    def train(self, model: str = MODEL, **changes: object) -> int:
+        """Train a small version, which gets the alias `candidate`."""
+        run = self.stack.run_flow("train-model/train-model", model=model, recipe={**RECIPE, **changes})
+        assert "COMPLETED" == run.state, run.message
+        return self.registry.resolve(model, None)
+
+    def release(self, model: str, version: int, **plan: object) -> FlowRun:
+        """Run cut-over to its end."""
+        chosen = {"replicas": 1, "bake_s": 0.5, **plan}
+        return self.stack.run_flow("cut-over/cut-over", model=model, version=version, plan=chosen)
+
+    def champion(self, model: str = MODEL) -> int | None:
+        """Version that serves, as the release database says."""
+        plan = self.database.read_plan(model)
+        package = plan.slot(plan.route.champion).package if plan.route.champion else None
+        return package.version if package else None
+
+    def ensure_champion(self, version: int) -> None:
+        """Have this version serve, whatever the test before left."""
+        if self.champion() != version:
+            run = self.release(MODEL, version)
+            assert "COMPLETED" == run.state, run.message
+
+    def latest(self, model: str = MODEL) -> Release:
+        """The release that was started last."""
+        return self.database.read_releases(model, 1)[0]
+
+    def aliases(self, model: str = MODEL) -> dict[str, int]:
+        """Aliases in MLflow."""
+        return self.registry._aliases(model)
+
+    def stage(self, version: int, model: str = MODEL) -> str:
+        """Stage in MLflow."""
+        return str(self.registry._versions(model)[version].current_stage)
+
+    @contextmanager
+    def load(self) -> Iterator[LoadClient]:
+        """Live requests while the block runs; none of them may fail."""
+        with LoadClient(self.edge_url, self.replay.request, 80.0, connections=4, limit=100_000) as client:
+            yield client
+        assert [] == [exchange for exchange in client.results() if exchange.failed]
+
+
+@pytest.fixture(scope="module")
+def world(stack: Installation) -> Iterator[World]:
+    made = World(stack)
+    yield made
+    made.prefect.close()
+    made.database.close()
+
+
+@pytest.fixture(scope="module")
+def versions(world: World) -> tuple[int, int]:
+    """Two versions of the flights model; the second has other hyperparameters."""
+    return world.train(), world.train(trees=30)
+
+
+def test_a_release_moves_traffic_and_registry_and_an_undo_from_prefect_takes_both_back(
+    world: World, versions: tuple[int, int]
+) -> None:
+    first, second = versions
+    world.ensure_champion(first)
+    with world.load() as load:
+        run = world.release(MODEL, second)
+        assert ("COMPLETED", second) == (run.state, world.champion())
+        assert {"champion": second, "previous": first} == world.aliases()
+        assert ("Production", "Archived") == (world.stage(second), world.stage(first))
+
+        clicked = time.monotonic()
+        undo = world.stack.run_flow("roll-back/roll-back", model=MODEL, reason="the test says so")
+        undo_s = time.monotonic() - clicked
+        answered = len(load.results())
+        wait_for(lambda: len(load.results()) > answered + 20, 30, "requests after the undo")
+    assert ("COMPLETED", first) == (undo.state, world.champion())
+    assert undo_s < 15
+    assert {"champion": first} == world.aliases()
+    assert ("Archived", "Production") == (world.stage(second), world.stage(first))
+    assert {"1.0.0", "1.1.0"} == {exchange.version for exchange in load.results()}
+    assert "1.0.0" == load.results()[-1].version
+
+
+def test_a_run_leaves_a_table_of_what_it_did(world: World, versions: tuple[int, int]) -> None:
+    world.ensure_champion(versions[0])
+    found = httpx.post(f"{world.stack.record.prefect_api_url}/artifacts/latest/filter", json={}, trust_env=False).json()
+    tables = {artifact["key"]: artifact["data"] for artifact in found if artifact["type"] == "table"}
+    assert {f"release-{MODEL}", f"gates-{MODEL}"} <= tables.keys()
+    assert "promoted" in tables[f"release-{MODEL}"] or "rolled_back" in tables[f"release-{MODEL}"]
+
+
+def test_rollback_works_with_prefect_and_mlflow_down_and_the_registry_follows_later(
+    world: World, versions: tuple[int, int]
+) -> None:
+    first, second = versions
+    world.ensure_champion(first)
+    world.ensure_champion(second)
+    with frozen(world.stack, "prefect-server", "mlflow-server", "worker"):
+        answer = world.stack.hotcold("rollback", MODEL, timeout_s=30)
+        assert 0 == answer.returncode, answer.stderr
+        assert "1.0.0" in answer.stdout
+        assert first == world.champion()
+        body = world.replay.request(0)
+        served = httpx.post(world.edge_url + body[0], content=body[2], headers=dict(body[1]), trust_env=False)
+        assert "1.0.0" == served.headers["x-model-version"]
+    assert "COMPLETED" == world.stack.run_flow("sync-registry/sync-registry").state
+    assert ({"champion": first}, "Archived") == (world.aliases(), world.stage(second))
+
+
+@contextmanager
+def frozen(stack: Installation, *names: str) -> Iterator[None]:
+    """Processes that hang: they hold their ports and answer nothing."""
+    with ExitStack() as thaw:
+        for name in names:
+            process = psutil.Process(stack.process(name).pid)
+            process.suspend()
+            thaw.callback(process.resume)
+        yield
+
+
+def test_a_killed_flow_leaves_no_wrong_split_and_the_next_one_resumes_its_release(
+    world: World, versions: tuple[int, int]
+) -> None:
+    first, second = versions
+    world.ensure_champion(first)
+    with world.load():
+        run = world.prefect.start(
+            "cut-over/cut-over", {"model": MODEL, "version": second, "plan": {"replicas": 1, "bake_s": 6}}
+        )
+        wait_for(lambda: world.latest().version == second and world.latest().phase is Phase.BAKING, 60, "the bake")
+        release = world.latest()
+        refused = world.stack.hotcold("release", MODEL, "--version", str(second))
+        assert 3 == refused.returncode, refused.stderr
+        assert run.name in refused.stderr
+        kill_flow(world, run)
+        wait_for(lambda: world.database.read_release(release.id).phase is Phase.HELD, 40, "the agent holds the release")
+        wait_for(lambda: world.database.read_plan(MODEL).route.share(release.slot) == 0, 5, "the split goes back")
+        resumed = world.release(MODEL, second)
+    assert ("COMPLETED", release.id, Phase.PROMOTED) == (resumed.state, world.latest().id, world.latest().phase)
+    assert second == world.champion()
+
+
+def kill_flow(world: World, run: FlowRun) -> None:
+    """kill -9 of the process that drives the run."""
+    name = f"flow run {run.id[:8]}"
+    driver = next(s for s in find_survivors(instance_of(world.stack.settings.root)) if s.name == name)
+    os.kill(driver.process.pid, signal.SIGKILL)
+
+
+def test_a_version_that_does_not_exist_is_refused_with_those_that_do(world: World, versions: tuple[int, int]) -> None:
+    run = world.release(MODEL, 99)
+    assert "FAILED" == run.state
+    assert "has no version 99; it has" in run.message
+
+
+def test_a_version_without_what_packaging_needs_is_rejected_and_traffic_stays(world: World, versions: tuple[int, int]) -> None:
+    champion = world.champion()
+    bare = world.registry._client.create_model_version(MODEL, "file:///nowhere", None)
+    run = world.release(MODEL, int(bare.version))
+    assert "FAILED" == run.state
+    assert "lacks the tag hotcold.semver" in run.message
+    assert (champion, Phase.REJECTED) == (world.champion(), world.latest().phase)
+
+
+@pytest.mark.parametrize("flavor", ["logistic_regression", "mlp", "onnx"])
+def test_models_that_are_not_xgboost_are_served_beside_it(world: World, versions: tuple[int, int], flavor: str) -> None:
+    if world.champion() is None:
+        world.ensure_champion(versions[0])
+    model = f"flights-{flavor.replace('_', '-')}"
+    version = world.train(model, flavor=flavor, epochs=1)
+    run = world.release(model, version)
+    assert "COMPLETED" == run.state, run.message
+    path, headers, body = world.replay.request(3)
+    for name in (MODEL, model):
+        answer = httpx.post(
+            world.edge_url + path.replace(MODEL, name), content=body, headers=dict(headers), trust_env=False
+        )
+        assert (200, name) == (answer.status_code, answer.json()["model"])
+        assert 0 <= answer.json()["scores"][0] <= 1
+
+
+def test_a_client_of_the_open_inference_protocol_works_against_the_edge(world: World, versions: tuple[int, int]) -> None:
+    import tritonclient.http as triton
+
+    if world.champion() is None:
+        world.ensure_champion(versions[0])
+    client = triton.InferenceServerClient(world.edge_url.removeprefix("http://"))
+    try:
+        assert client.is_server_live() and client.is_server_ready() and client.is_model_ready(MODEL)
+        width = client.get_model_metadata(MODEL)["inputs"][0]["shape"][1]
+        assert "hotcold" == client.get_server_metadata()["name"]
+        rows = np.zeros((3, width), dtype=np.float32)
+        scores = [infer(client, rows, binary) for binary in (True, False)]
+        assert (3,) == scores[0].reshape(-1).shape
+        np.testing.assert_array_equal(scores[0], scores[1])
+    finally:
+        client.close()
+
+
+def infer(client: object, rows: np.ndarray, binary: bool) -> np.ndarray:
+    import tritonclient.http as triton
+
+    tensor = triton.InferInput("features", list(rows.shape), "FP32")
+    tensor.set_data_from_numpy(rows, binary_data=binary)
+    wanted = triton.InferRequestedOutput("scores", binary_data=binary)
+    answer = client.infer(MODEL, [tensor], outputs=[wanted])  # type: ignore[attr-defined]
+    return np.asarray(answer.as_numpy("scores"))
+
+
+def test_a_slot_can_be_asked_directly_by_testers(world: World, versions: tuple[int, int]) -> None:
+    first, second = versions
+    world.ensure_champion(first)
+    world.ensure_champion(second)
+    path, headers, body = world.replay.request(1)
+    plan = world.database.read_plan(MODEL)
+    assert plan.route.champion is not None
+    expected = {"champion": "1.1.0", plan.route.champion.value: "1.1.0", plan.route.champion.other.value: "1.0.0"}
+    for value, version in expected.items():
+        answer = httpx.post(
+            world.edge_url + path, content=body, headers={**headers, "x-hotcold-variant": value}, trust_env=False
+        )
+        assert (200, version) == (answer.status_code, answer.headers["x-model-version"])
+    assert Slot(answer.headers["x-variant"]) is plan.route.champion.other
