@@ -1,22 +1,21 @@
 """Release a version to all traffic at once, after smoke tests, and watch it before it becomes champion."""
 
 import time
-
-from prefect import flow
-from prefect.states import Completed, Failed, State
-from pydantic import Field
 from typing import Annotated
+
+from prefect import State, flow
+from prefect.states import Completed, Failed
+from pydantic import Field
 
 from hotcold.domain.errors import StaleControllerError
 from hotcold.domain.release import FINAL, Phase, Release
 from hotcold.settings import Settings
 from tasks.context import open_registry
 from tasks.driver import TICK_S, ReleaseDriver
-from tasks.forms import BlueGreenPlan
+from tasks.forms import BlueGreenPlan, ModelName
 from tasks.reporting import publish_release_report
 
-ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,60}$", description="Registered model name.")]
-Version = Annotated[int | None, Field(ge=1, description="Registry version; empty: the one with the alias `candidate`.")]
+Version = Annotated[int | None, Field(ge=1)]
 
 
 @flow(name="cut-over", flow_run_name="cut over {model}", persist_result=False)
@@ -25,6 +24,11 @@ def cut_over(model: ModelName = "flights", version: Version = None, plan: BlueGr
 
     The idle slot gets the package and is smoke-tested beside the live traffic; then the edge switches. While the candidate
     bakes, its health and golden rows at the edge are watched. The slot before stays warm: `roll-back` is a route change.
+
+    Args:
+        model: Registered model name.
+        version: Registry version; empty: the one with the alias `candidate`.
+        plan: How to proceed, and what has to hold.
     """
     candidate = open_registry().resolve(model, version, alias="candidate")
     driver = ReleaseDriver(Settings())

@@ -6,14 +6,15 @@ from prefect import flow, get_run_logger
 from pydantic import Field
 
 from hotcold.domain.errors import RegistryError
-from hotcold.rollback import Undone, roll_back as take_back
+from hotcold.rollback import Undone
+from hotcold.rollback import roll_back as take_back
 from hotcold.settings import Settings
 from tasks.context import controller_name, open_database
+from tasks.forms import ModelName
 from tasks.registry import project_to_registry
 from tasks.reporting import publish_release_report
 
-ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,60}$", description="Registered model name.")]
-Reason = Annotated[str, Field(min_length=1, max_length=500, description="Why; it is kept in the audit and in the registry.")]
+Reason = Annotated[str, Field(min_length=1, max_length=500)]
 
 
 @flow(name="roll-back", flow_run_name="roll back {model}", persist_result=False)
@@ -22,6 +23,10 @@ def roll_back(model: ModelName = "flights", reason: Reason = "rolled back from t
 
     Ends the release under way or, if none is, undoes the last promotion. The slot before is still warm, so this is a route
     change. `hotcold rollback MODEL` does the same with Prefect and MLflow down.
+
+    Args:
+        model: Registered model name.
+        reason: Why; it is kept in the audit and in the registry.
     """
     database = open_database(Settings())
     try:

@@ -1,9 +1,7 @@
 """Train a model on a window of time, try it on the weeks after, and register it as a version."""
 
-from typing import Annotated
-
 from prefect import flow
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from hotcold.adapters.checkout import read_commit
 from hotcold.adapters.experiments import TrainingReport
@@ -12,11 +10,10 @@ from hotcold.adapters.training import make_trainer
 from hotcold.domain.dataset import reference_sample
 from hotcold.domain.flights import FLIGHTS_SCHEMA
 from hotcold.domain.semver import Recipe
+from tasks.forms import ModelName
 from tasks.training import evaluate, fit, log_run, name_candidate, read_windows, register_version
 from tasks.training_recipe import TrainingRecipe
 from tasks.training_report import publish_training_report
-
-ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,60}$", description="Registered model name.")]
 
 
 class TrainedVersion(BaseModel):
@@ -41,6 +38,10 @@ def train_model(model: ModelName = "flights", recipe: TrainingRecipe = TrainingR
     The data are the flights that left New York in 2013. The model learns from what is known before departure and is evaluated
     on the weeks right after the training. The semantic version follows from what changed: the input schema broke (major),
     features or hyperparameters changed (minor), or only the data did (patch).
+
+    Args:
+        model: Registered model name; made if it is new.
+        recipe: Kind of model, hyperparameters and days of training.
     """
     windows = recipe.windows()
     made_by = Recipe(recipe.flavor, recipe.hyperparameters(), FLIGHTS_SCHEMA)

@@ -58,7 +58,10 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """The content of `report.json`."""
-        values = {**asdict(self.traffic), **{name: getattr(self, name) for name in self.__dataclass_fields__ if name != "traffic"}}
+        values = {
+            **asdict(self.traffic),
+            **{name: getattr(self, name) for name in self.__dataclass_fields__ if name != "traffic"},
+        }
         return {name: round(value, 4) if isinstance(value, float) else value for name, value in values.items()}
 
 

@@ -67,9 +67,7 @@ class ReleaseDriver:
 
     def open_release(self, model: str, version: int, plan: Plan) -> Release:
         """Start the release, or take over the one of the same version that lost its controller."""
-        release = self.database.start(
-            model, version, plan, self._owner, self._clock(), self._settings.controller_timeout_s
-        )
+        release = self.database.start(model, version, plan, self._owner, self._clock(), self._settings.controller_timeout_s)
         get_run_logger().info("release %s of %s version %s: %s", release.id[:8], model, version, release.phase.value)
         return release
 

@@ -1,10 +1,12 @@
 """Parameters of the flows, as pydantic models: the Prefect UI shows them as forms."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from hotcold.domain.plan import Plan
+
+ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,60}$")]
 
 _DEFAULT = Plan()
 

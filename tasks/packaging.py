@@ -6,7 +6,7 @@ from pathlib import Path
 from prefect import State, task
 
 from hotcold.adapters.packages import build_package, package_dir, read_manifest
-from hotcold.domain.errors import PackageError
+from hotcold.domain.errors import HotcoldError, PackageError, RegistryError
 from hotcold.domain.package import Manifest, PackageRef
 from hotcold.domain.schema import breaking_changes
 from hotcold.settings import Settings
@@ -17,10 +17,10 @@ async def _may_pass(_task: object, _run: object, state: State) -> bool:
     """A registry that is away may come back; a package that cannot be built stays so."""
     try:
         await state.aresult()
-    except PackageError:
-        return False
-    except Exception:
+    except RegistryError:
         return True
+    except HotcoldError:
+        return False
     return False
 
 

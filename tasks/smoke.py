@@ -21,7 +21,9 @@ def run_smoke_tests(package: PackageRef, slot: Slot, edges: tuple[str, ...]) -> 
     for edge_url in edges:
         client = GoldenClient(edge_url, package.model, slot.value)
         try:
-            answers += [client.ask(sample, first, _ROWS_PER_REQUEST) for first in range(0, len(sample.matrix), _ROWS_PER_REQUEST)]
+            answers += [
+                client.ask(sample, first, _ROWS_PER_REQUEST) for first in range(0, len(sample.matrix), _ROWS_PER_REQUEST)
+            ]
             refusals += client.ask_wrongly()
         finally:
             client.close()

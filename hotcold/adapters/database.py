@@ -47,7 +47,9 @@ class Database:
             try:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise DatabaseError(f"cannot create the folder of {self.shown_url}: {error.strerror}; set HOTCOLD_HOME") from error
+                raise DatabaseError(
+                    f"cannot create the folder of {self.shown_url}: {error.strerror}; set HOTCOLD_HOME"
+                ) from error
         with self.write() as connection:
             # Two processes that start at once would both create the tables; PostgreSQL has no lock of its own for that.
             if not self.is_sqlite:
@@ -78,14 +80,20 @@ class Database:
     def _transaction(self, write: bool) -> Iterator[Connection]:
         try:
             with self._engine.connect() as connection:
-                options = {"hotcold_write": write} if self.is_sqlite else {"isolation_level": "READ COMMITTED" if write else "REPEATABLE READ"}
+                options = (
+                    {"hotcold_write": write}
+                    if self.is_sqlite
+                    else {"isolation_level": "READ COMMITTED" if write else "REPEATABLE READ"}
+                )
                 with connection.execution_options(**options).begin():
                     yield connection
         except IntegrityError:
             raise
         except SQLAlchemyError as error:
             cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-            raise DatabaseError(f"the release database {self.shown_url} said: {cause}; check that it runs, and its disk") from error
+            raise DatabaseError(
+                f"the release database {self.shown_url} said: {cause}; check that it runs, and its disk"
+            ) from error
 
     def dispose(self) -> None:
         """Close all connections."""

@@ -67,7 +67,8 @@ def apply_instruction(connection: Connection, release: Release, instruction: Ins
 def _require_idle(route: Route, model: str, slot: Slot) -> None:
     if route.share(slot) > 0:
         raise ReleaseError(
-            f"slot {slot} of {model} holds {route.share(slot)} % of the traffic and cannot be changed; move the traffic away first"
+            f"slot {slot} of {model} holds {route.share(slot)} % of the traffic and cannot be changed; "
+            "move the traffic away first"
         )
 
 

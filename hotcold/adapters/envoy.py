@@ -14,7 +14,15 @@ from typing import Any
 import httpx
 
 from hotcold.adapters.stack_record import StackRecord
-from hotcold.domain.edge import EdgeModel, Endpoint, cluster_document, cluster_name, endpoint_document, endpoint_file, route_document
+from hotcold.domain.edge import (
+    EdgeModel,
+    Endpoint,
+    cluster_document,
+    cluster_name,
+    endpoint_document,
+    endpoint_file,
+    route_document,
+)
 from hotcold.domain.edge_listener import Listener, bootstrap_document
 from hotcold.domain.errors import EdgeError
 from hotcold.domain.serving import Slot
@@ -103,7 +111,8 @@ class EdgeFiles:
             _replace(path, content)
         except OSError as error:
             raise EdgeError(
-                f"cannot write {path}: {error.strerror}; the edge goes on with the file before. Free the disk or make it writable"
+                f"cannot write {path}: {error.strerror}; the edge goes on with the file before. "
+                "Free the disk or make it writable"
             ) from error
         return version
 
@@ -174,7 +183,10 @@ class EnvoyAdmin:
 
     def __init__(self, port: int) -> None:
         self._client = httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", timeout=_ADMIN_TIMEOUT_S, trust_env=False, verify=False  # noqa: S501
+            base_url=f"http://127.0.0.1:{port}",
+            timeout=_ADMIN_TIMEOUT_S,
+            trust_env=False,
+            verify=False,  # noqa: S501
         )
 
     def close(self) -> None:

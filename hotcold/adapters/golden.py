@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,10 +74,13 @@ class GoldenClient:
         return Answer(200, digest, difference, elapsed_ms)
 
     def _post(self, rows: NDArray[np.float32]) -> httpx.Response:
-        header = (
-            '{"inputs":[{"name":"features","datatype":"FP32","shape":[%d,%d],"parameters":{"binary_data_size":%d}}]}'
-            % (rows.shape[0], rows.shape[1], rows.nbytes)
-        ).encode()
+        tensor = {
+            "name": "features",
+            "datatype": "FP32",
+            "shape": list(rows.shape),
+            "parameters": {"binary_data_size": rows.nbytes},
+        }
+        header = json.dumps({"inputs": [tensor]}).encode()
         return self._client.post(
             f"/v2/models/{self._model}/infer",
             content=header + rows.tobytes(),

@@ -164,7 +164,9 @@ class ReleaseDatabase:
                 after, instructions = advance(before, resume, now)
                 return self._write(connection, before, after, instructions, owner, now)
         except IntegrityError as error:
-            raise ActiveReleaseError(f"another release of {model} was started at the same moment; see `hotcold status`") from error
+            raise ActiveReleaseError(
+                f"another release of {model} was started at the same moment; see `hotcold status`"
+            ) from error
 
     def _active_row(self, connection: Connection, model: str) -> Any:
         return connection.execute(select(t.releases).where(t.releases.c.active_model == model)).mappings().one_or_none()
@@ -212,9 +214,7 @@ class ReleaseDatabase:
             )
         )
 
-    def commit(
-        self, before: Release, after: Release, instructions: Sequence[Instruction], actor: str, now: float
-    ) -> Release:
+    def commit(self, before: Release, after: Release, instructions: Sequence[Instruction], actor: str, now: float) -> Release:
         """Write one step of a release, with its desired state and its audit event, or nothing.
 
         Args:
@@ -248,11 +248,15 @@ class ReleaseDatabase:
         ended = {} if after.active else {"ended_at": now}
         changed = connection.execute(
             update(t.releases)
-            .where(t.releases.c.id == before.id, t.releases.c.row_version == before.row_version, t.releases.c.epoch == before.epoch)
+            .where(
+                t.releases.c.id == before.id, t.releases.c.row_version == before.row_version, t.releases.c.epoch == before.epoch
+            )
             .values(**t.release_values(after), **ended, row_version=written.row_version)
         ).rowcount
         if changed != 1:
-            raise StaleControllerError(f"release {before.id[:8]} of {before.model} was moved on by somebody else; read it again")
+            raise StaleControllerError(
+                f"release {before.id[:8]} of {before.model} was moved on by somebody else; read it again"
+            )
         for instruction in instructions:
             apply_instruction(connection, after, instruction)
         connection.execute(

@@ -6,6 +6,7 @@ import http.client
 import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import Self
 from urllib.parse import urlsplit
 
 import orjson
@@ -69,7 +70,7 @@ class LoadClient:
         """All exchanges so far, in the order of sending."""
         return sorted((exchange for own in self._exchanges for exchange in list(own)), key=lambda exchange: exchange.sent_at)
 
-    def __enter__(self) -> LoadClient:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

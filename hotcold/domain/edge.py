@@ -236,7 +236,14 @@ def _paths(model: EdgeModel, regex: str, methods: str) -> list[Document]:
     split: list[Document] = [] if model.green_pct is None else [{"match": allowed, **_split(model)}]
     if model.green_pct is None:
         # Known, but nothing is released: say so rather than that there is no such model.
-        split = [{"name": "nothing-released", "match": allowed, **_direct(503), "response_headers_to_add": [_header("retry-after", "5")]}]
+        split = [
+            {
+                "name": "nothing-released",
+                "match": allowed,
+                **_direct(503),
+                "response_headers_to_add": [_header("retry-after", "5")],
+            }
+        ]
     refused = {
         "match": match,
         **_direct(405),

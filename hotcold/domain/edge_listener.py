@@ -112,7 +112,10 @@ _BODY_LIMIT = _typed(
 
 _TITLES = {
     400: ("Bad request", "the request is not valid HTTP for this edge: %RESPONSE_CODE_DETAILS%"),
-    404: ("Not found", "nothing is served at %REQ(:PATH)%; models answer at /models/{model}/predict and /v2/models/{model}/infer"),
+    404: (
+        "Not found",
+        "nothing is served at %REQ(:PATH)%; models answer at /models/{model}/predict and /v2/models/{model}/infer",
+    ),
     405: ("Method not allowed", "%REQ(:PATH)% does not take %REQ(:METHOD)%; the header allow says what it takes"),
     408: ("Request timeout", "the request did not arrive in time; send it at once"),
     413: ("Body too large", f"the body is larger than {MAX_BODY_BYTES} bytes; send fewer rows in one request"),
@@ -152,7 +155,13 @@ def _status(status: int, operator: str) -> Document:
 _LOCAL_REPLIES: Document = {
     # The edge's own good answers keep their body; only those that refuse become problem documents.
     "mappers": [
-        {"filter": _status(299, "LE"), "body_format_override": {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}, "content_type": "application/json"}},
+        {
+            "filter": _status(299, "LE"),
+            "body_format_override": {
+                "text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"},
+                "content_type": "application/json",
+            },
+        },
         *(
             {"filter": _status_is(status), "body_format_override": _problem(title, detail)}
             for status, (title, detail) in _TITLES.items()

@@ -165,7 +165,9 @@ class Manifest:
             values["training_window"] = (values["training_window"][0], values["training_window"][1])
             manifest = cls(**values)
         except (KeyError, TypeError, IndexError, AttributeError) as error:
-            raise CorruptPackageError(f"{MANIFEST_FILE} has missing or unknown keys ({error}); build the package again") from error
+            raise CorruptPackageError(
+                f"{MANIFEST_FILE} has missing or unknown keys ({error}); build the package again"
+            ) from error
         if (manifest.digest, manifest.seal) != (digest, seal):
             raise CorruptPackageError(
                 f"{MANIFEST_FILE} was changed after it was built: digest {manifest.digest[:12]}, expected {str(digest)[:12]}; "

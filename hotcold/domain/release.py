@@ -318,7 +318,7 @@ def _roll_back(release: Release, seen: Observation) -> Release:
     return _enter(release, Phase.ROLLED_BACK, release.reason) if seen.edge_share == 0 else release
 
 
-def _stay(release: Release, seen: Observation) -> Release:
+def _stay(release: Release, _seen: Observation) -> Release:
     return release
 
 

@@ -88,7 +88,9 @@ def test_a_killed_agent_leaves_traffic_alone_and_the_next_one_adopts_the_replica
             lambda: data_plane.database.read_edges(time.time()) and data_plane.status(model).blue.ready == 2,
             "the next agent reports",
         )
-        wait_until(lambda: data_plane.settings.log_dir.joinpath("agent.log").read_text().count("replica adopted") == 2, "adoption")
+        wait_until(
+            lambda: data_plane.settings.log_dir.joinpath("agent.log").read_text().count("replica adopted") == 2, "adoption"
+        )
     assert [] == [exchange for exchange in load.results() if exchange.failed]
     assert any(exchange.sent_at > time_of_death for exchange in load.results())
     assert before == {survivor.process.pid for survivor in data_plane.replicas()}
@@ -123,7 +125,9 @@ def test_a_replica_that_hangs_is_replaced(data_plane: DataPlane, small_package: 
     data_plane.promote(small_package)
     hung = data_plane.replicas()[0].process
     hung.send_signal(signal.SIGSTOP)
-    wait_until(lambda: hung.pid not in {survivor.process.pid for survivor in data_plane.replicas()}, "the hung replica is ended")
+    wait_until(
+        lambda: hung.pid not in {survivor.process.pid for survivor in data_plane.replicas()}, "the hung replica is ended"
+    )
     wait_until(lambda: data_plane.status(model).blue.ready == 2, "it is replaced")
 
 
@@ -194,7 +198,9 @@ def test_the_agent_goes_on_while_the_database_is_away(data_plane: DataPlane, sma
     wait_until(lambda: data_plane.share(model, Slot.BLUE) == 100, "the agent reports again")
 
 
-def test_two_models_are_live_at_once(data_plane: DataPlane, small_package: Manifest, bento_home: Path, small_source: object) -> None:
+def test_two_models_are_live_at_once(
+    data_plane: DataPlane, small_package: Manifest, bento_home: Path, small_source: object
+) -> None:
     from hotcold.adapters.packages import build_package
 
     second = build_package(small_source(version=1, model="other-flights"), bento_home)  # type: ignore[operator]

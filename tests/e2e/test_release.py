@@ -166,7 +166,7 @@ def test_a_killed_flow_leaves_no_wrong_split_and_the_next_one_resumes_its_releas
     world.ensure_champion(first)
     with world.load():
         run = world.prefect.start(
-            "cut-over/cut-over", {"model": MODEL, "version": second, "plan": {"replicas": 1, "bake_s": 6}}
+            "cut-over/cut-over", {"model": MODEL, "version": second, "plan": {"replicas": 1, "bake_s": 15}}
         )
         wait_for(lambda: world.latest().version == second and world.latest().phase is Phase.BAKING, 60, "the bake")
         release = world.latest()
@@ -196,7 +196,8 @@ def test_a_version_that_does_not_exist_is_refused_with_those_that_do(world: Worl
 
 def test_a_version_without_what_packaging_needs_is_rejected_and_traffic_stays(world: World, versions: tuple[int, int]) -> None:
     champion = world.champion()
-    bare = world.registry._client.create_model_version(MODEL, "file:///nowhere", None)
+    known = world.registry._versions(MODEL)[versions[0]]
+    bare = world.registry._client.create_model_version(MODEL, known.source, known.run_id)
     run = world.release(MODEL, int(bare.version))
     assert "FAILED" == run.state
     assert "lacks the tag hotcold.semver" in run.message
@@ -213,9 +214,7 @@ def test_models_that_are_not_xgboost_are_served_beside_it(world: World, versions
     assert "COMPLETED" == run.state, run.message
     path, headers, body = world.replay.request(3)
     for name in (MODEL, model):
-        answer = httpx.post(
-            world.edge_url + path.replace(MODEL, name), content=body, headers=dict(headers), trust_env=False
-        )
+        answer = httpx.post(world.edge_url + path.replace(MODEL, name), content=body, headers=dict(headers), trust_env=False)
         assert (200, name) == (answer.status_code, answer.json()["model"])
         assert 0 <= answer.json()["scores"][0] <= 1
 

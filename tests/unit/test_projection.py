@@ -20,7 +20,12 @@ def release(version: int, phase: Phase, reason: str = "", packaged: bool = True)
 
 def test_roles_follow_the_route_and_the_release_under_way() -> None:
     plan = ModelPlan("m", Route(100, Slot.GREEN, Slot.BLUE), SlotPlan(package(2), 1), SlotPlan(package(3), 1))
-    story = [release(4, Phase.BAKING), release(3, Phase.PROMOTED), release(2, Phase.PROMOTED), release(1, Phase.ROLLED_BACK, "slow")]
+    story = [
+        release(4, Phase.BAKING),
+        release(3, Phase.PROMOTED),
+        release(2, Phase.PROMOTED),
+        release(1, Phase.ROLLED_BACK, "slow"),
+    ]
     view = project(plan, story)
     assert (3, 2, 4, (1,)) == (view.champion, view.previous, view.candidate, view.archived)
     assert "rolled_back: slow (release id1)" == view.verdicts[1]

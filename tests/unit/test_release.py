@@ -86,7 +86,11 @@ def test_a_good_release_goes_through_every_phase_and_each_effect_is_asked_for_on
         (Phase.PACKAGING, Observation(package_failure="no schema"), "no schema"),
         (Phase.PACKAGING, Observation(package=OLD), "m:v1.0.0-aaaaaaaaaaaa is the champion already"),
         (Phase.DEPLOYING, Observation(candidate=replace(READY, ready=0, failure="a byte is wrong")), "a byte is wrong"),
-        (Phase.SMOKE, Observation(smoke=Gate("smoke", Verdict.HARM, "off by 1", "1e-05")), "smoke is HARM: off by 1 (allowed: 1e-05)"),
+        (
+            Phase.SMOKE,
+            Observation(smoke=Gate("smoke", Verdict.HARM, "off by 1", "1e-05")),
+            "smoke is HARM: off by 1 (allowed: 1e-05)",
+        ),
     ],
 )
 def test_a_candidate_that_cannot_serve_is_rejected_with_the_reason_before_any_traffic(
@@ -226,14 +230,18 @@ observations = st.builds(
     gates=st.one_of(st.just(ALL_SAFE), gates),
     command=st.sampled_from([None, None, None, None, Command.RESUME, Command.ROLL_BACK]),
 )
-moves = st.tuples(observations, st.sampled_from([0.2, 3.0, 3.0, 30.0, 3600.0, -3600.0]), st.sampled_from(["tick"] * 5 + ["guard"]))
+moves = st.tuples(
+    observations, st.sampled_from([0.2, 3.0, 3.0, 30.0, 3600.0, -3600.0]), st.sampled_from(["tick"] * 5 + ["guard"])
+)
 histories = st.lists(moves, min_size=1, max_size=15)
 # Histories start anywhere, since the deep phases are seldom reached by chance.
 starts = st.builds(
     lambda phase, in_phase_s, was_exposed: replace(
         at(phase), in_phase_s=in_phase_s, exposed=at(phase).exposed or (was_exposed and phase is not Phase.REJECTED)
     ),
-    st.sampled_from([Phase.PACKAGING, Phase.DEPLOYING, Phase.SMOKE, Phase.CUTOVER, Phase.BAKING, Phase.ROLLING_BACK, Phase.PROMOTED]),
+    st.sampled_from(
+        [Phase.PACKAGING, Phase.DEPLOYING, Phase.SMOKE, Phase.CUTOVER, Phase.BAKING, Phase.ROLLING_BACK, Phase.PROMOTED]
+    ),
     st.sampled_from([0.0, 9.0, 19.0, 1000.0]),
     st.booleans(),
 )
@@ -254,8 +262,12 @@ def check_step(before: Release, after: Release, asked: tuple[Instruction, ...], 
         assert before.phase is Phase.BAKING and seen.edge_share == 100 and after.split == 100
     if after.phase in (Phase.REJECTED, Phase.ROLLED_BACK) and before.phase is not after.phase:
         assert after.split == 0
-        assert seen.edge_share == 0 if after.exposed else True, "a candidate that was exposed is closed after its traffic is gone"
-    if any(isinstance(instruction, Deploy) or (isinstance(instruction, Finish) and instruction.retire) for instruction in asked):
+        assert seen.edge_share == 0 if after.exposed else True, (
+            "a candidate that was exposed is closed after its traffic is gone"
+        )
+    if any(
+        isinstance(instruction, Deploy) or (isinstance(instruction, Finish) and instruction.retire) for instruction in asked
+    ):
         assert after.split == 0, "a slot is changed only without traffic"
     harm = any(gate.verdict is Verdict.HARM for gate in seen.gates)
     if before.phase is Phase.BAKING and harm and seen.champion is not None:
@@ -269,8 +281,9 @@ def check_step(before: Release, after: Release, asked: tuple[Instruction, ...], 
 
 def check_history(release: Release, history: list[tuple[Observation, float, str]]) -> None:
     now = 1000.0
-    for seen, elapsed_s, move in history:
+    for observed, elapsed_s, move in history:
         now += elapsed_s
+        seen = observed
         if move == "guard":
             seen = Observation(champion=seen.champion, edge_share=seen.edge_share)
             after, asked = guard(release, seen.champion, seen.edge_share)
