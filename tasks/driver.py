@@ -156,7 +156,7 @@ class ReleaseDriver:
             del running[name]
             try:
                 self._keep(name, future.result())
-            except HotcoldError as error:
+            except Exception as error:  # noqa: BLE001 - whatever an effect died of, the release has to come to an end
                 self._keep_failure(name, error)
 
     def _keep(self, name: str, result: Any) -> None:
@@ -165,9 +165,9 @@ class ReleaseDriver:
         elif name == "smoke":
             self._evidence.smoke = result
 
-    def _keep_failure(self, name: str, error: HotcoldError) -> None:
+    def _keep_failure(self, name: str, error: Exception) -> None:
         if name == "package":
-            self._evidence.package_failure = str(error)
+            self._evidence.package_failure = str(error) or type(error).__name__
         else:
             get_run_logger().warning("%s: %s", name, error)
 
