@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import httpx
 from hotcold.domain.errors import StackError
 
 _TIMEOUT_S = 10.0
+_BUSY_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 _FINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 
 
@@ -76,6 +78,12 @@ class PrefectApi:
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         try:
             answer = self._client.request(method, path, json=body)
+            for pause_s in _BUSY_PAUSES_S:
+                if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                    break
+                # Its database was busy; nothing was done.
+                time.sleep(pause_s)
+                answer = self._client.request(method, path, json=body)
         except httpx.HTTPError as error:
             raise StackError(
                 f"Prefect at {self._url} does not answer ({type(error).__name__}); see `hotcold status` and "

@@ -172,7 +172,7 @@ def test_a_killed_flow_leaves_no_wrong_split_and_the_next_one_resumes_its_releas
         release = world.latest()
         refused = world.stack.hotcold("release", MODEL, "--version", str(second))
         assert 3 == refused.returncode, refused.stderr
-        assert run.name in refused.stderr
+        assert f"held by flow run cut over {MODEL} ({run.id})" in refused.stderr
         kill_flow(world, run)
         wait_for(lambda: world.database.read_release(release.id).phase is Phase.HELD, 40, "the agent holds the release")
         wait_for(lambda: world.database.read_plan(MODEL).route.share(release.slot) == 0, 5, "the split goes back")
@@ -196,9 +196,9 @@ def test_a_version_that_does_not_exist_is_refused_with_those_that_do(world: Worl
 
 def test_a_version_without_what_packaging_needs_is_rejected_and_traffic_stays(world: World, versions: tuple[int, int]) -> None:
     champion = world.champion()
-    known = world.registry._versions(MODEL)[versions[0]]
-    bare = world.registry._client.create_model_version(MODEL, known.source, known.run_id)
-    run = world.release(MODEL, int(bare.version))
+    bare = world.train(trees=10)
+    world.registry._client.delete_model_version_tag(MODEL, str(bare), "hotcold.semver")
+    run = world.release(MODEL, bare)
     assert "FAILED" == run.state
     assert "lacks the tag hotcold.semver" in run.message
     assert (champion, Phase.REJECTED) == (world.champion(), world.latest().phase)

@@ -91,7 +91,7 @@ class TestUp:
         assert "worker" in stack.hotcold("status").stdout
 
     def test_logs_are_shown_by_name(self, stack: Installation) -> None:
-        assert "Worker 'hotcold-local' started" in stack.hotcold("logs", "worker").stdout
+        assert "Worker 'hotcold-local' started" in stack.hotcold("logs", "worker", "-n", "2000").stdout
         unknown = stack.hotcold("logs", "nobody")
         assert (1, True) == (unknown.returncode, "there are logs of agent" in unknown.stderr)
 
