@@ -120,8 +120,12 @@ def _cluster(model: str, slot: Slot, folder: str) -> Document:
         "circuit_breakers": {"thresholds": [_BREAKER]},
         "outlier_detection": _OUTLIERS,
         "health_checks": [_HEALTH_CHECK],
-        # Panic would send requests to replicas that are known to be down.
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "common_lb_config": {
+            # Panic would send requests to replicas that are known to be down.
+            "healthy_panic_threshold": {"value": 0},
+            # By default workers hear of health changes up to a second late, all at once: too late for a slot that just got ready.
+            "update_merge_window": "0s",
+        },
         # The agent takes an address away on purpose; requests in flight still end on it.
         "ignore_health_on_host_removal": True,
         "track_cluster_stats": {"timeout_budgets": True, "per_endpoint_stats": True},
@@ -301,7 +305,8 @@ _ROUTE: Document = {
                 "typed_config": {"@type": f"{_TYPE}.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
             }
         ],
-        "host_selection_retry_max_attempts": "3",
+        # A dead replica has the fewest requests, so the balancer likes it best: choose until another one comes up.
+        "host_selection_retry_max_attempts": "16",
         "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.05s"},
     },
 }
