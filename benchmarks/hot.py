@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -125,6 +126,9 @@ def _wait(holds: object, what: str) -> None:
 @contextmanager
 def _stack(home: Path) -> Iterator[HotBench]:
     settings = Settings(home=home)
+    # What an earlier run left would change what the versions are called.
+    take_down(settings, _say)
+    shutil.rmtree(home, ignore_errors=True)
     record = bring_up(settings, _say)
     bench = HotBench(settings, record.edge_url, record.prefect_api_url)
     try:

@@ -123,7 +123,7 @@ def _cluster(model: str, slot: Slot, folder: str) -> Document:
         "common_lb_config": {
             # Panic would send requests to replicas that are known to be down.
             "healthy_panic_threshold": {"value": 0},
-            # By default workers hear of health changes up to a second late, all at once: too late for a slot that just got ready.
+            # By default workers hear of health changes up to a second late: too late for a replica that just became ready.
             "update_merge_window": "0s",
         },
         # The agent takes an address away on purpose; requests in flight still end on it.
