@@ -15,6 +15,8 @@ from tasks.driver import TICK_S, ReleaseDriver
 from tasks.forms import BlueGreenPlan, ModelName
 from tasks.reporting import publish_release_report
 
+_PATIENCE_S = 15.0
+
 Version = Annotated[int | None, Field(ge=1)]
 
 
@@ -47,6 +49,16 @@ def _drive(driver: ReleaseDriver, release: Release) -> Release:
             release = driver.step(release)
             time.sleep(TICK_S)
     except StaleControllerError:
+        release = _await_end(driver, release)
+    return release
+
+
+def _await_end(driver: ReleaseDriver, release: Release) -> Release:
+    """Somebody else moved the release on, most likely to take it back: see how that ends before telling."""
+    deadline = time.monotonic() + _PATIENCE_S
+    release = driver.database.read_release(release.id)
+    while release.phase is Phase.ROLLING_BACK and time.monotonic() < deadline:
+        time.sleep(TICK_S)
         release = driver.database.read_release(release.id)
     return release
 
