@@ -29,7 +29,8 @@ def test_every_wrong_request_is_a_4xx_and_harms_nobody(data_plane: DataPlane, sm
     before = {replica.process.pid for replica in data_plane.replicas()}
     url = data_plane.record.edge_url
     for name, (path, body, headers, status, _) in BAD.items():
-        check(name, "POST", url + path, body, headers, status)
+        # A broken path is refused by the edge already, before anybody asks what is served there.
+        check(name, "POST", url + path, body, headers, 400 if "%00" in path else status)
     for name, (method, path, body, headers, status) in AT_THE_EDGE.items():
         check(name, method, url + path, body, headers, status)
     good = httpx.post(url + PREDICT, content=GOOD_BODY, headers={"content-type": "application/json"}, trust_env=False)
