@@ -7,9 +7,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
-from hotcold.domain.edge import Endpoint
+from hotcold.adapters.plan_memory import PlanMemory
+from hotcold.domain.edge import Endpoint, refuse_name
 from hotcold.domain.errors import DatabaseError
 from hotcold.domain.placement import Drain, Replica, ReplicaState, SlotView, Start, Stop, allowed_split, reconcile
 from hotcold.domain.serving import ModelPlan, ModelStatus, RouteStatus, Slot, SlotStatus
@@ -23,6 +25,10 @@ _HEARTBEAT_S = 1.0
 
 class PlanSource(Protocol):
     """The part of the release database that an agent needs."""
+
+    def prepare(self) -> None:
+        """Create what is missing."""
+        ...
 
     def read_plans(self) -> tuple[ModelPlan, ...]:
         """Desired state of every model."""
@@ -51,6 +57,7 @@ class Agent:
         pool: the node's replicas.
         edge: the node's Envoy.
         guard: looks after releases without a controller.
+        memory: the last plan, for the time in which the release database is away or has lost it.
         clock: seconds since the epoch.
         monotonic: seconds on a clock that does not jump.
     """
@@ -63,6 +70,7 @@ class Agent:
         pool: ReplicaPool,
         edge: EdgeControl,
         guard: Guard,
+        memory: PlanMemory,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -72,14 +80,17 @@ class Agent:
         self._pool = pool
         self._edge = edge
         self._guard = guard
+        self._memory = memory
         self._clock = clock
         self._monotonic = monotonic
-        self._plans: dict[str, ModelPlan] = {}
-        self._has_plans = False
+        # What the database says wins over what is remembered, also where it was restored from a backup with lower epochs.
+        self._plans = {plan.model: replace(plan, route=replace(plan.route, epoch=0)) for plan in memory.read()}
+        self._has_plans = bool(self._plans)
+        self._is_prepared = False
         self._generations: dict[str, int] = {}
         self._written: tuple[ModelStatus, ...] | None = None
-        self._written_at_s = 0.0
-        self._database_is_away = False
+        self._write_after_s = 0.0
+        self._said: set[str] = set()
 
     def run(self, stopped: threading.Event) -> None:
         """Tick until told to stop. Replicas and Envoy go on without an agent."""
@@ -96,33 +107,54 @@ class Agent:
         if not self._has_plans:
             # Without a plan ever read nothing is torn down: what runs, runs on.
             return
-        for plan in self._plans.values():
+        for plan in self._served():
             for slot in Slot:
                 self._reconcile(plan, slot)
         self._route()
-        self._report(tuple(self._observe(plan) for plan in self._plans.values()))
+        statuses = tuple(self._observe(plan) for plan in self._plans.values())
+        self._report(statuses)
+        self._watch(statuses)
 
     def _read_plans(self) -> None:
         try:
+            if not self._is_prepared:
+                self._source.prepare()
+                self._is_prepared = True
             plans = self._source.read_plans()
         except DatabaseError as error:
-            self._note_database(away=True, reason=str(error))
+            self._say("the release database is away; going on with the last plan", reason=str(error))
             return
-        self._note_database(away=False)
+        self._unsay("the release database is away; going on with the last plan", "the release database is back")
         self._has_plans = True
         for plan in plans:
-            known = self._plans.get(plan.model)
-            if known and plan.route.epoch < known.route.epoch:
-                _LOG.error("plan of a replaced controller ignored", extra={"model": plan.model, "epoch": plan.route.epoch})
-                continue
-            self._plans[plan.model] = plan
+            self._take(plan)
+        for model in self._plans.keys() - {plan.model for plan in plans}:
+            self._say(f"the release database does not know {model}; it is kept as it was", file=str(self._memory.path))
+        self._memory.write(tuple(self._plans.values()))
 
-    def _note_database(self, away: bool, reason: str = "") -> None:
-        if away and not self._database_is_away:
-            _LOG.error("the release database is away; going on with the last plan", extra={"reason": reason})
-        if self._database_is_away and not away:
-            _LOG.info("the release database is back")
-        self._database_is_away = away
+    def _take(self, plan: ModelPlan) -> None:
+        known = self._plans.get(plan.model)
+        if known and plan.route.epoch < known.route.epoch:
+            self._say(f"plan of a replaced controller of {plan.model} ignored", epoch=plan.route.epoch)
+            return
+        self._plans[plan.model] = plan
+        if reason := refuse_name(plan.model):
+            self._say(f"{plan.model} cannot be served", reason=reason)
+
+    def _served(self) -> tuple[ModelPlan, ...]:
+        """Plans of the models that the edge can take; a name that it cannot take must not stop the others."""
+        return tuple(plan for plan in self._plans.values() if not refuse_name(plan.model))
+
+    def _say(self, trouble: str, **more: object) -> None:
+        """Log a trouble once, not at each tick."""
+        if trouble not in self._said:
+            self._said.add(trouble)
+            _LOG.error(trouble, extra=more)
+
+    def _unsay(self, trouble: str, relief: str) -> None:
+        if trouble in self._said:
+            self._said.remove(trouble)
+            _LOG.info(relief)
 
     def _reconcile(self, plan: ModelPlan, slot: Slot) -> None:
         key: SlotKey = (plan.model, slot)
@@ -146,14 +178,15 @@ class Agent:
                     self._pool.stop(replica_id)
 
     def _route(self) -> None:
-        ready = {(model, slot): self._ready(model, slot) for model in self._plans for slot in Slot}
+        plans = self._served()
+        ready = {(plan.model, slot): self._ready(plan.model, slot) for plan in plans for slot in Slot}
         allowed = {
             plan.model: allowed_split(
                 plan, self._edge.routed(plan.model), {slot: bool(self._serving(plan, slot)) for slot in Slot}
             )
-            for plan in self._plans.values()
+            for plan in plans
         }
-        champions = {plan.model: plan.route.champion for plan in self._plans.values()}
+        champions = {plan.model: plan.route.champion for plan in plans}
         self._edge.apply(edge_models(allowed, ready, champions))
 
     def _ready(self, model: str, slot: Slot) -> tuple[Endpoint, ...]:
@@ -189,19 +222,33 @@ class Agent:
             digest=desired.package.digest,
             ready=len(self._serving(plan, slot)),
             wanted=desired.replicas,
-            failure=history.failure,
+            failure=history.failure or refuse_name(plan.model),
             restarts=history.restarts,
         )
 
     def _report(self, statuses: tuple[ModelStatus, ...]) -> None:
         now_s = self._monotonic()
+        mute = "the release database takes no status; trying each second"
+        # While it takes none, each try may wait for a lock: not at every tick.
+        if now_s < self._write_after_s and (statuses == self._written or mute in self._said):
+            return
+        self._write_after_s = now_s + _HEARTBEAT_S
         try:
-            if statuses != self._written or now_s - self._written_at_s >= _HEARTBEAT_S:
-                self._source.write_status(self._settings.node, statuses, self._clock(), self._edge_url)
-                self._written, self._written_at_s = statuses, now_s
+            self._source.write_status(self._settings.node, statuses, self._clock(), self._edge_url)
+        except DatabaseError as error:
+            self._say(mute, reason=str(error))
+            return
+        self._written = statuses
+        self._unsay(mute, "the release database takes the status again")
+
+    def _watch(self, statuses: tuple[ModelStatus, ...]) -> None:
+        trouble = "releases without a controller cannot be looked after while the release database is away"
+        try:
             self._guard.tick(statuses)
         except DatabaseError as error:
-            self._note_database(away=True, reason=str(error))
+            self._say(trouble, reason=str(error))
+            return
+        self._unsay(trouble, "releases are looked after again")
 
 
 def main() -> None:
@@ -221,24 +268,13 @@ def main() -> None:
     signal.signal(signal.SIGINT, lambda *_: stopped.set())
     with hold_node(settings):
         database = ReleaseDatabase(settings.release_database_url)
-        _prepare(database, stopped)
         files = EdgeFiles(settings.edge_dir)
         pool = ReplicaPool(settings)
         pool.adopt(files.read_endpoints)
         edge = EdgeControl(files, EnvoyAdmin(record.admin_port))
         guard = Watchdog(database, settings.node, settings.controller_timeout_s)
-        Agent(settings, record.edge_url, database, pool, edge, guard).run(stopped)
-
-
-def _prepare(database: object, stopped: threading.Event) -> None:
-    """Wait for the database; replicas and Envoy go on meanwhile."""
-    while not stopped.is_set():
-        try:
-            database.prepare()  # type: ignore[attr-defined]
-            return
-        except DatabaseError as error:
-            _LOG.error("the release database is away; waiting for it", extra={"reason": str(error)})
-            stopped.wait(1.0)
+        memory = PlanMemory(settings.run_dir / "plans.json")
+        Agent(settings, record.edge_url, database, pool, edge, guard, memory).run(stopped)
 
 
 if __name__ == "__main__":

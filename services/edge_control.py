@@ -16,6 +16,8 @@ _LOG = logging.getLogger("hotcold.agent")
 _CONFIRM_TRIES = 20
 _CONFIRM_PAUSE_S = 0.005
 _REWRITE_AFTER_S = 1.0
+# A new cluster is in force when its replicas were checked once, which takes a second where one of them hangs.
+_MISSING_AFTER_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class EdgeControl:
         self._routed: dict[str, int | None] = {}
         self._version = ""
         self._pending: _Pending | None = None
+        self._missing_since_s: float | None = None
         self._trouble = ""
         self._earlier: EdgeView | None = None
         self.view: EdgeView | None = None
@@ -83,16 +86,29 @@ class EdgeControl:
                 for slot in Slot:
                     self._files.write_endpoints(model.model, slot, model.endpoints(slot))
             self._files.write_clusters(models)
-            self._apply_routes(models)
-            self._trouble = ""
+            if self._has_clusters(models):
+                self._apply_routes(models)
+            if self._pending is None and self._missing_since_s is None:
+                self._trouble = ""
         except EdgeError as error:
             self._report(str(error))
 
-    def _apply_routes(self, models: Sequence[EdgeModel]) -> None:
+    def _has_clusters(self, models: Sequence[EdgeModel]) -> bool:
+        """Routes to a cluster that is not in force yet would be refused, so they wait for it."""
         needed = {cluster_name(model.model, slot) for model in models for slot in Slot}
-        if self.view is not None and not needed <= self.view.clusters:
-            # Routes to a cluster that is not in force yet would be refused.
-            return
+        missing = sorted(needed - self.view.clusters) if self.view is not None else []
+        if not missing:
+            self._missing_since_s = None
+            return True
+        now_s = self._monotonic()
+        self._missing_since_s = self._missing_since_s or now_s
+        if now_s - self._missing_since_s >= _MISSING_AFTER_S:
+            self._missing_since_s = now_s
+            self._report(f"Envoy does not take the clusters {', '.join(missing)}; envoy.log says why; written again")
+            self._files.write_clusters(models, again=True)
+        return False
+
+    def _apply_routes(self, models: Sequence[EdgeModel]) -> None:
         document = route_document(models)
         version = str(document["version_info"])
         if version == self._version and (self._pending is None or self.confirmed):
@@ -107,6 +123,7 @@ class EdgeControl:
         self._files.write("rds.json", document, again=rejected)
         self._version, self._pending = version, _Pending(version, now_s)
         self._routed = {model.model: model.green_pct for model in models}
+        _LOG.info("routes written", extra={"version": version, "green_pct": self._routed})
         self._confirm()
 
     def _confirm(self) -> None:

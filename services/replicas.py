@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -33,6 +34,8 @@ _PROBE_TIMEOUT_S = 2.0
 _PROBE_INTERVAL_S = {ReplicaState.STARTING: 0.1, ReplicaState.READY: 1.0, ReplicaState.DRAINING: 1.0}
 _PATIENCE = 3
 _PROBE_THREADS = 8
+# A package is verified anew before each start; an answer older than this is asked for again.
+_FRESH_S = 1.0
 
 SlotKey = tuple[str, Slot]
 
@@ -88,6 +91,8 @@ class ReplicaPool:
     monotonic: Callable[[], float] = time.monotonic
     _managed: dict[str, _Managed] = field(default_factory=dict)
     _history: dict[SlotKey, SlotHistory] = field(default_factory=dict)
+    _checks: dict[str, Future[tuple[Path, float]]] = field(default_factory=dict)
+    _verifier: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "verify"))
     _probes: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_PROBE_THREADS, "probe"))
 
     @property
@@ -144,23 +149,40 @@ class ReplicaPool:
                 signal_group(process, signal.SIGKILL)
 
     def start(self, key: SlotKey, package: PackageRef, count: int) -> None:
-        """Start replicas of a package; a package that is not as it was built is refused for good."""
+        """Start replicas of a package once it is verified, so call again until they are there.
+
+        A package that is not as it was built is refused for good.
+        """
         history = self.history(key, package.digest)
         try:
             src = self._verified(package)
             for _ in range(count):
-                self._start_one(key, package, src)
+                if src is not None:
+                    self._start_one(key, package, src)
         except PackageError as error:
             history.failure = str(error)
             _LOG.error("package refused", extra={"model": key[0], "slot": key[1].value, "reason": str(error)})
-        except StackError as error:
+        except (StackError, OSError) as error:
+            # A full disk or a folder that cannot be written passes: try again, later and later.
             history.crashes += 1
             history.start_after_s = self.monotonic() + backoff_s(history.crashes)
             _LOG.error("replica not started", extra={"model": key[0], "slot": key[1].value, "reason": str(error)})
 
-    def _verified(self, package: PackageRef) -> Path:
+    def _verified(self, package: PackageRef) -> Path | None:
+        """Folder of a package that was found intact just now; None while that is being looked at."""
+        check = self._checks.get(package.digest)
+        if check is None:
+            # Away from the agent's loop: a large package takes seconds.
+            self._checks[package.digest] = self._verifier.submit(self._verify, package)
+        elif check.done():
+            del self._checks[package.digest]
+            src, at_s = check.result()
+            return src if self.monotonic() - at_s <= _FRESH_S else None
+        return None
+
+    def _verify(self, package: PackageRef) -> tuple[Path, float]:
         verify_package_ref(package, self.settings.bento_home)
-        return package_dir(package, self.settings.bento_home)
+        return package_dir(package, self.settings.bento_home), self.monotonic()
 
     def _start_one(self, key: SlotKey, package: PackageRef, src: Path) -> None:
         replica_id = uuid.uuid4().hex[:12]
@@ -213,6 +235,7 @@ class ReplicaPool:
         """Let a replica get no new requests; the edge is told by the caller."""
         managed = self._managed[replica_id]
         managed.move(ReplicaState.DRAINING, self.monotonic())
+        _LOG.info("replica draining", extra={"replica": managed.name})
 
     def stop(self, replica_id: str) -> None:
         """End a replica: it finishes what it has, and is killed if that takes too long. Called again until it has ended."""
@@ -220,6 +243,7 @@ class ReplicaPool:
         now_s = self.monotonic()
         if not managed.ended_at_s:
             managed.ended_at_s = now_s
+            _LOG.info("replica asked to end", extra={"replica": managed.name})
             signal_group(managed.process, signal.SIGTERM)
         elif now_s - managed.ended_at_s >= self.settings.drain_s:
             signal_group(managed.process, signal.SIGKILL)
@@ -239,7 +263,9 @@ class ReplicaPool:
 
     def _bury(self, managed: _Managed) -> None:
         del self._managed[managed.replica.id]
-        (self._records / f"{managed.replica.id}.json").unlink(missing_ok=True)
+        with suppress(OSError):
+            # What cannot be removed now is found to name a dead process later.
+            (self._records / f"{managed.replica.id}.json").unlink(missing_ok=True)
         if managed.replica.state is not ReplicaState.DRAINING:
             self._note_death(managed)
         shutil.rmtree(self._scratch(managed.replica.id), ignore_errors=True)

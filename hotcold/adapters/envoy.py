@@ -79,9 +79,9 @@ class EdgeFiles:
         """Replicas of one slot."""
         self.write(endpoint_file(model, slot), endpoint_document(model, slot, tuple(endpoints)))
 
-    def write_clusters(self, models: Iterable[EdgeModel]) -> str:
+    def write_clusters(self, models: Iterable[EdgeModel], again: bool = False) -> str:
         """Clusters of all models; returns the version that Envoy will report."""
-        return self.write("cds.json", cluster_document(tuple(models), str(self._folder)))
+        return self.write("cds.json", cluster_document(tuple(models), str(self._folder)), again)
 
     def write_routes(self, models: Iterable[EdgeModel]) -> str:
         """Routes of all models; returns the version that Envoy will report."""

@@ -54,14 +54,21 @@ class EdgeModel:
     champion: Slot | None = None
 
     def __post_init__(self) -> None:
-        if not MODEL_NAME.fullmatch(self.model):
-            raise EdgeError(f"the model name is {self.model[:80]!r}; allowed are a-z, 0-9 and -, 1 to 61 characters")
+        if reason := refuse_name(self.model):
+            raise EdgeError(reason)
         if self.green_pct is not None and not 0 <= self.green_pct <= 100:
             raise EdgeError(f"the share of green is {self.green_pct} %; allowed is 0 to 100")
 
     def endpoints(self, slot: Slot) -> tuple[Endpoint, ...]:
         """Replicas of a slot that may be asked."""
         return self.green if slot is Slot.GREEN else self.blue
+
+
+def refuse_name(model: str) -> str:
+    """Why a model cannot be served under its name; empty if it can. Names become parts of paths, patterns and file names."""
+    if MODEL_NAME.fullmatch(model):
+        return ""
+    return f"the model name is {model[:80]!r}; allowed are a-z, 0-9 and -, 1 to 61 characters"
 
 
 def cluster_name(model: str, slot: Slot) -> str:
@@ -194,6 +201,11 @@ def _direct(status: int, body: Document | None = None) -> Document:
     return {"direct_response": answer}
 
 
+def _refused(reason: str) -> Document:
+    """A 503 that the listener makes a problem document of; the reason is its detail."""
+    return {"direct_response": {"status": 503, "body": {"inline_string": reason}}}
+
+
 def _header(name: str, value: str) -> Document:
     return {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 
@@ -244,7 +256,7 @@ def _paths(model: EdgeModel, regex: str, methods: str) -> list[Document]:
             {
                 "name": "nothing-released",
                 "match": allowed,
-                **_direct(503),
+                **_refused("nothing of this model is released yet"),
                 "response_headers_to_add": [_header("retry-after", "5")],
             }
         ]
@@ -299,6 +311,8 @@ _ROUTE: Document = {
         # A request is sent again only where the replica cannot have answered it.
         "retry_on": "connect-failure,refused-stream,reset",
         "num_retries": 3,
+        # Far above what the slowest healthy answer takes: a request that a hung replica holds goes to another one.
+        "per_try_timeout": "2s",
         "retry_host_predicate": [
             {
                 "name": "envoy.retry_host_predicates.previous_hosts",

@@ -121,8 +121,14 @@ _TITLES = {
     413: ("Body too large", f"the body is larger than {MAX_BODY_BYTES} bytes; send fewer rows in one request"),
     426: ("Upgrade required", "this edge speaks HTTP/1.1 and HTTP/2"),
     431: ("Headers too large", "the headers are larger than 32 KiB or more than 64"),
-    503: ("Service unavailable", "no replica can answer now (%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%); try again"),
+    503: ("Service unavailable", "no answer can be given now: %LOCAL_REPLY_BODY% (%RESPONSE_FLAGS%); try again"),
     504: ("Timeout", "no replica answered in time (%RESPONSE_FLAGS%); try again"),
+}
+
+
+# Retrying at once would keep an overload up. A route may say something more exact.
+_RETRY: dict[int, list[Document]] = {
+    503: [{"header": {"key": "retry-after", "value": "1"}, "append_action": "ADD_IF_ABSENT"}],
 }
 
 
@@ -163,7 +169,11 @@ _LOCAL_REPLIES: Document = {
             },
         },
         *(
-            {"filter": _status_is(status), "body_format_override": _problem(title, detail)}
+            {
+                "filter": _status_is(status),
+                "headers_to_add": _RETRY.get(status, []),
+                "body_format_override": _problem(title, detail),
+            }
             for status, (title, detail) in _TITLES.items()
         ),
     ],

@@ -151,4 +151,5 @@ def _share(slot: Slot, green_pct: int) -> int:
 
 def backoff_s(crashes: int) -> float:
     """Pause before the next start after so many replicas in a row died before they were ready, seconds."""
-    return 0.0 if crashes == 0 else min(_FIRST_BACKOFF_S * 2.0 ** (crashes - 1), _MAX_BACKOFF_S)
+    # Bounded before the power, which overflows after four hours of crashes.
+    return 0.0 if crashes == 0 else min(_FIRST_BACKOFF_S * 2.0 ** min(crashes - 1, 16), _MAX_BACKOFF_S)
