@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from hotcold.adapters.envoy import EdgeFiles, EdgeView, EnvoyAdmin
 from hotcold.domain.edge import EdgeModel, Endpoint, cluster_name, route_document
@@ -18,14 +17,6 @@ _CONFIRM_PAUSE_S = 0.005
 _REWRITE_AFTER_S = 1.0
 # A new cluster is in force when its replicas were checked once, which takes a second where one of them hangs.
 _MISSING_AFTER_S = 3.0
-
-
-@dataclass(frozen=True)
-class _Pending:
-    """Routes that are written and not confirmed yet."""
-
-    version: str
-    since_s: float
 
 
 class EdgeControl:
@@ -43,7 +34,7 @@ class EdgeControl:
         self._monotonic = monotonic
         self._routed: dict[str, int | None] = {}
         self._version = ""
-        self._pending: _Pending | None = None
+        self._pending_since_s: float | None = None
         self._missing_since_s: float | None = None
         self._trouble = ""
         self._earlier: EdgeView | None = None
@@ -88,7 +79,7 @@ class EdgeControl:
             self._files.write_clusters(models)
             if self._has_clusters(models):
                 self._apply_routes(models)
-            if self._pending is None and self._missing_since_s is None:
+            if self._pending_since_s is None and self._missing_since_s is None:
                 self._trouble = ""
         except EdgeError as error:
             self._report(str(error))
@@ -111,20 +102,30 @@ class EdgeControl:
     def _apply_routes(self, models: Sequence[EdgeModel]) -> None:
         document = route_document(models)
         version = str(document["version_info"])
-        if version == self._version and (self._pending is None or self.confirmed):
-            self._pending = None
-            return
         now_s = self._monotonic()
-        rejected = self._pending is not None and self._pending.version == version
-        if rejected and self._pending and now_s - self._pending.since_s < _REWRITE_AFTER_S:
-            return
-        if rejected and self.view is not None:
-            self._report(f"Envoy has not taken routes {version}: {self.view.route_error or 'no reason given'}; written again")
-        self._files.write("rds.json", document, again=rejected)
-        self._version, self._pending = version, _Pending(version, now_s)
+        again = False
+        if version == self._version:
+            if self.view is None:
+                # Envoy reads the file when it starts, so it has to be there and whole.
+                self._files.write("rds.json", document)
+                return
+            again = self._is_overdue(now_s)
+            if not again:
+                return
+            self._report(f"Envoy has not taken routes {version}; envoy.log says why; written again")
+        self._files.write("rds.json", document, again=again)
+        self._version, self._pending_since_s = version, now_s
         self._routed = {model.model: model.green_pct for model in models}
         _LOG.info("routes written", extra={"version": version, "green_pct": self._routed})
         self._confirm()
+
+    def _is_overdue(self, now_s: float) -> bool:
+        """The routes that were written last are not in force, and have not been for longer than Envoy needs to take them."""
+        if self.confirmed:
+            self._pending_since_s = None
+            return False
+        self._pending_since_s = self._pending_since_s or now_s
+        return now_s - self._pending_since_s >= _REWRITE_AFTER_S
 
     def _confirm(self) -> None:
         """Envoy takes a file within milliseconds; wait for it here, so that nobody waits for the next look."""

@@ -161,14 +161,12 @@ class EdgeView:
 
     Args:
         route_version: version of the routes in force, empty if none.
-        route_error: why it refused newer ones, empty if it did not.
         clusters: names of the clusters in force.
         hosts: for each cluster its replicas.
         healthy: for each cluster the replicas that get requests.
     """
 
     route_version: str
-    route_error: str
     clusters: frozenset[str]
     hosts: dict[str, frozenset[Endpoint]]
     healthy: dict[str, frozenset[Endpoint]]
@@ -196,7 +194,7 @@ class EnvoyAdmin:
     def read_view(self) -> EdgeView | None:
         """What Envoy says of itself; None while it does not answer."""
         try:
-            version, error = self._read_routes()
+            version = self._read_route_version()
             statuses = self._ask("/clusters", {"format": "json"}).get("cluster_statuses", [])
         except (httpx.HTTPError, ValueError):
             return None
@@ -205,21 +203,19 @@ class EnvoyAdmin:
             status["name"]: frozenset(_endpoint(host) for host in status.get("host_statuses", []) if _is_healthy(host))
             for status in statuses
         }
-        return EdgeView(version, error, frozenset(hosts), hosts, healthy)
+        return EdgeView(version, frozenset(hosts), hosts, healthy)
 
     def read_route_version(self) -> str:
         """Version of the routes in force; empty if there are none or Envoy does not answer."""
         try:
-            return self._read_routes()[0]
+            return self._read_route_version()
         except (httpx.HTTPError, ValueError):
             return ""
 
-    def _read_routes(self) -> tuple[str, str]:
-        mask = "version_info,error_state"
-        dump = self._ask("/config_dump", {"resource": "dynamic_route_configs", "mask": mask})
-        for config in dump.get("configs", []):
-            return str(config.get("version_info", "")), str(config.get("error_state", {}).get("details", ""))
-        return "", ""
+    def _read_route_version(self) -> str:
+        # Why routes from a file were refused is in Envoy's log only, not here.
+        dump = self._ask("/config_dump", {"resource": "dynamic_route_configs", "mask": "version_info"})
+        return next((str(config.get("version_info", "")) for config in dump.get("configs", [])), "")
 
     def _ask(self, path: str, parameters: dict[str, str]) -> dict[str, Any]:
         answer = self._client.get(path, params=parameters)
