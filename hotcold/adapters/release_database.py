@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from hotcold.adapters import release_tables as t
 from hotcold.adapters.database import Database
 from hotcold.adapters.desired_state import apply_instruction, lock_route, read_model_plan, upsert
+from hotcold.domain.edge import refuse_name
 from hotcold.domain.errors import ActiveReleaseError, NothingToUndoError, ReleaseError, StaleControllerError
 from hotcold.domain.plan import Plan
 from hotcold.domain.release import (
@@ -145,8 +146,10 @@ class ReleaseDatabase:
 
         Raises:
             ActiveReleaseError: another release of the model is under way; the message says who holds it.
-            ReleaseError: the version is the champion already.
+            ReleaseError: the version is the champion already, or the edge cannot serve a model of that name.
         """
+        if reason := refuse_name(model):
+            raise ReleaseError(f"{reason}; register the model under such a name")
         try:
             with self._database.write() as connection:
                 epoch = lock_route(connection, model).epoch + 1

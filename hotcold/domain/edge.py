@@ -308,7 +308,7 @@ def _split(model: EdgeModel) -> Document:
 _ROUTE: Document = {
     "timeout": f"{REQUEST_TIMEOUT_S}s",
     "retry_policy": {
-        # A request is sent again only where the replica cannot have answered it.
+        # A request is sent again where its replica died or hangs. Scoring has no side effect, so twice is as good as once.
         "retry_on": "connect-failure,refused-stream,reset",
         "num_retries": 3,
         # Far above what the slowest healthy answer takes: a request that a hung replica holds goes to another one.

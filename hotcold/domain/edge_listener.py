@@ -213,7 +213,7 @@ _STATS_LOG: Document = {
     "name": "envoy.access_loggers.stats",
     "typed_config": {
         "@type": f"{_EXTENSION}.access_loggers.stats.v3.Config",
-        "stat_prefix": "hotcold",
+        "stats_scope": {"prefix": "hotcold"},
         "counters": [
             {
                 "stat": {

@@ -137,6 +137,11 @@ def test_the_champion_is_not_released_again(database: ReleaseDatabase) -> None:
         database.start("m", 1, PLAN, "driver", 101.0, LEASE_S)
 
 
+def test_a_model_that_the_edge_cannot_name_is_not_released(database: ReleaseDatabase) -> None:
+    with pytest.raises(ReleaseError, match="allowed are a-z, 0-9 and -"):
+        database.start("Bad_Name", 1, PLAN, "driver", 100.0, LEASE_S)
+
+
 def test_undo_moves_the_traffic_in_one_transaction_and_fences_the_driver_off(database: ReleaseDatabase) -> None:
     promote(database, 1, now=100.0)
     baking = bake(database, 2, now=200.0)
