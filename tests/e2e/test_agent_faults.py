@@ -46,6 +46,8 @@ def test_an_agent_that_finds_an_empty_database_takes_no_traffic_away_and_replace
         data_plane.start("agent")
         wait_until(folder.joinpath("release.db").exists, "the agent makes a new database")
         fresh = ReleaseDatabase(data_plane.settings.release_database_url)
+        # The file is there a moment before its tables.
+        fresh.prepare()
         wait_until(lambda: fresh.read_edges(time.time()), "the agent's report")
         victim = data_plane.replicas()[0].process
         victim.kill()
