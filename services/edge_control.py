@@ -132,8 +132,11 @@ class EdgeControl:
         if self.view is None:
             return
         for _ in range(_CONFIRM_TRIES):
-            if self._admin.read_route_version() == self._version:
+            version = self._admin.read_route_version()
+            if version == self._version:
                 self.view = self._admin.read_view()
+            if version in ("", self._version):
+                # Confirmed, or Envoy hangs; then waiting for it would keep the agent from everything else.
                 return
             time.sleep(_CONFIRM_PAUSE_S)
 
