@@ -22,6 +22,7 @@ CODE = (
     "hotcold/adapters/package_files.py",
     "hotcold/domain/__init__.py",
     "hotcold/domain/errors.py",
+    "hotcold/domain/field.py",
     "hotcold/domain/inference.py",
     "hotcold/domain/package.py",
     "hotcold/domain/schema.py",

@@ -17,6 +17,9 @@
     │   ├── ActiveReleaseError        another release of the model is under way
     │   ├── NothingToUndoError        no earlier champion is warm
     │   └── StaleControllerError      somebody else moved the release on
+    ├── BatchError                a batch run cannot be planned or carried out as asked
+    │   ├── BadInputError             rows or files that cannot be scored; names them
+    │   └── ClusterError              the Dask cluster cannot be started, or was lost
     ├── RegistryError             the MLflow registry lacks something or cannot be reached
     ├── DatabaseError             the release database cannot be reached or has another layout
     ├── EdgeError                 Envoy refused a configuration or did not confirm it
@@ -123,6 +126,18 @@ class NothingToUndoError(ReleaseError):
 
 class StaleControllerError(ReleaseError):
     """Somebody else moved the release on since it was read."""
+
+
+class BatchError(HotcoldError):
+    """A batch run that cannot be planned or carried out as asked."""
+
+
+class BadInputError(BatchError):
+    """Rows or files that cannot be scored; the message names them."""
+
+
+class ClusterError(BatchError):
+    """The Dask cluster cannot be started, or was lost under way."""
 
 
 class RegistryError(HotcoldError):

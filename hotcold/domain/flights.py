@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from hotcold.domain.dataset import Labelled
 from hotcold.domain.errors import TrainingError
-from hotcold.domain.schema import Field, Matrix, Schema
+from hotcold.domain.field import Field
+from hotcold.domain.schema import Matrix, Schema
 
 LATE_AFTER_MIN = 15.0
 WEATHER_HISTORY_H = 3

@@ -8,62 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hotcold.domain.errors import InvalidInputError, SchemaError
+from hotcold.domain.field import Column, DictionaryColumn, Field, encode_column, json_type, mark_column
 
-DType = Literal["float32", "int32", "category"]
 Matrix = NDArray[np.float32]
-Column = Sequence[object] | NDArray[Any]
-
-_DTYPES = ("float32", "int32", "category")
-_NUMBERS = frozenset({int, float})
-# From 2**24 on, a float32 no longer tells neighbouring whole numbers apart; 2**24 + 1 becomes 2**24.
-_INT_MAX = 2**24 - 1
-
-
-@dataclass(frozen=True)
-class Field:
-    """One feature: its name, type, unit and what may be left out.
-
-    Args:
-        name: the key in a record.
-        dtype: `float32`, `int32` (whole numbers of size below 2**24) or `category`.
-        unit: physical unit in words, for instance `minutes after midnight`; empty if it has none.
-        categories: allowed values of a category, in the order of their codes.
-        nullable: null (NaN in a tensor) is allowed.
-        required: the key has to be there. An optional field is nullable; left out means null.
-    """
-
-    name: str
-    dtype: DType = "float32"
-    unit: str = ""
-    categories: tuple[str, ...] = ()
-    nullable: bool = False
-    required: bool = True
-
-    def __post_init__(self) -> None:
-        if not self.name or self.dtype not in _DTYPES:
-            raise SchemaError(f"field {self.name!r} has dtype {self.dtype!r}; allowed are {', '.join(_DTYPES)}")
-        if (self.dtype == "category") != bool(self.categories):
-            raise SchemaError(f"field {self.name!r}: exactly the category fields list their categories")
-        if len(set(self.categories)) != len(self.categories):
-            raise SchemaError(f"field {self.name!r} lists a category twice")
-        if not self.required and not self.nullable:
-            raise SchemaError(f"field {self.name!r} is optional, so it has to be nullable")
-
-    @cached_property
-    def codes(self) -> dict[object, float]:
-        """Category to code; null has the code NaN where it is allowed."""
-        codes: dict[object, float] = {category: float(code) for code, category in enumerate(self.categories)}
-        return codes | {None: float("nan")} if self.nullable else codes
 
 
 @dataclass(frozen=True)
@@ -134,7 +90,7 @@ class Schema:
         """
         for row, record in enumerate(records):
             if not isinstance(record, dict):
-                raise InvalidInputError(f"record {row} is {_json_type(record)}; an object is needed", row=row)
+                raise InvalidInputError(f"record {row} is {json_type(record)}; an object is needed", row=row)
             if record.keys() != self._known:
                 self._check_keys(row, record.keys())
         columns = {name: [record.get(name) for record in records] for name in self.names}  # type: ignore[attr-defined]
@@ -177,11 +133,25 @@ class Schema:
                 raise InvalidInputError(
                     f"the column {field.name!r} has {len(column)} values; needed are {rows}", field=field.name
                 )
-            elif field.dtype == "category":
-                matrix[:, index] = _encode_categories(field, column)
             else:
-                matrix[:, index] = _encode_numbers(field, column)
+                matrix[:, index] = encode_column(field, column)
         return self.check_matrix(matrix)
+
+    def find_bad_rows(self, columns: Mapping[str, NDArray[Any] | DictionaryColumn], rows: int) -> NDArray[np.intp]:
+        """Find the rows that `encode_columns` would refuse.
+
+        Args:
+            columns: as for `encode_columns`, as a file holds them.
+            rows: number of rows.
+
+        Returns:
+            Shape (rows,): index of the first feature at fault, -1 where the row is fine.
+        """
+        first_bad = np.full(rows, -1, dtype=np.intp)
+        for index, field in enumerate(self.fields):
+            if (column := columns.get(field.name)) is not None:
+                first_bad[(first_bad < 0) & mark_column(field, column)] = index
+        return first_bad
 
     def check_matrix(self, matrix: NDArray[Any]) -> Matrix:
         """Check a float matrix against the schema; optional trailing columns may be left out.
@@ -221,13 +191,11 @@ class Schema:
     @cached_property
     def _limits(self) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
         """Columns that hold whole numbers, with the least and greatest value of each."""
-        whole = [(i, f) for i, f in enumerate(self.fields) if f.dtype != "float32"]
-        lows = [0.0 if f.categories else -float(_INT_MAX) for _, f in whole]
-        highs = [len(f.categories) - 1.0 if f.categories else float(_INT_MAX) for _, f in whole]
+        whole = [(index, field.limits) for index, field in enumerate(self.fields) if field.limits]
         return (
-            np.array([i for i, _ in whole], dtype=np.intp),
-            np.array(lows, dtype=np.float32),
-            np.array(highs, dtype=np.float32),
+            np.array([index for index, _ in whole], dtype=np.intp),
+            np.array([lowest for _, (lowest, _) in whole], dtype=np.float32),
+            np.array([highest for _, (_, highest) in whole], dtype=np.float32),
         )
 
     def _check_ranges(self, matrix: Matrix) -> None:
@@ -245,68 +213,6 @@ class Schema:
         row, column = (int(index) for index in np.argwhere(bad)[0])
         name = self.fields[column].name
         raise InvalidInputError(f"row {row}, feature {name!r} {why}", field=name, row=row)
-
-
-def _encode_categories(field: Field, column: Column) -> NDArray[np.float64]:
-    values = column.tolist() if isinstance(column, np.ndarray) else column
-    try:
-        # Only NaN differs from itself.
-        return np.array([field.codes[None if value != value else value] for value in values])  # noqa: PLR0124
-    except (KeyError, TypeError):
-        row, value = next((r, v) for r, v in enumerate(values) if not _has_code(field, v))
-        allowed = ", ".join(field.categories[:40]) + (", …" if len(field.categories) > 40 else "")
-        raise InvalidInputError(
-            f"row {row}, feature {field.name!r} is {_shown(value)}; allowed are {allowed}"
-            + (" or null" if field.nullable else ""),
-            field=field.name,
-            row=row,
-        ) from None
-
-
-def _encode_numbers(field: Field, column: Column) -> NDArray[Any]:
-    if isinstance(column, np.ndarray) and column.dtype.kind in "fiu":
-        with np.errstate(over="ignore"):
-            return column.astype(np.float32)
-    values = column.tolist() if isinstance(column, np.ndarray) else column
-    kinds = set(map(type, values))
-    allowed = _NUMBERS | {type(None)} if field.nullable else _NUMBERS
-    if not kinds <= allowed:
-        row, value = next((r, v) for r, v in enumerate(values) if type(v) not in allowed)
-        raise InvalidInputError(
-            f"row {row}, feature {field.name!r} is {_shown(value)}; a number{' or null' if field.nullable else ''} is needed",
-            field=field.name,
-            row=row,
-        )
-    try:
-        numbers = np.array(values, dtype=np.float64)
-    except OverflowError:
-        numbers = np.array([_as_float(value) for value in values])
-    with np.errstate(over="ignore"):
-        return numbers.astype(np.float32)
-
-
-def _has_code(field: Field, value: object) -> bool:
-    if isinstance(value, str):
-        return value in field.categories
-    return field.nullable and (value is None or (isinstance(value, float) and math.isnan(value)))
-
-
-def _as_float(value: object) -> float:
-    """A number as float64; an integer beyond float64 is infinite, which the caller refuses."""
-    try:
-        return math.nan if value is None else float(value)  # type: ignore[arg-type]
-    except OverflowError:
-        return math.inf
-
-
-def _shown(value: object) -> str:
-    """A value from outside, short enough to be put into a message."""
-    return f"{_json_type(value)} {str(value)[:40]!r}" if isinstance(value, (str, int, float)) else _json_type(value)
-
-
-def _json_type(value: object) -> str:
-    names = {type(None): "null", bool: "a boolean", str: "the string", dict: "an object", list: "an array"}
-    return names.get(type(value), "the number" if isinstance(value, (int, float)) else "not a JSON value")
 
 
 def breaking_changes(old: Schema, new: Schema) -> tuple[str, ...]:

@@ -27,8 +27,9 @@ from hotcold.adapters.packages import (
     verify_package_ref,
 )
 from hotcold.domain.errors import CorruptPackageError, PackageError, ParityError
+from hotcold.domain.field import Field
 from hotcold.domain.package import PARITY_LIMIT, Manifest
-from hotcold.domain.schema import Field, Schema
+from hotcold.domain.schema import Schema
 from tests.fixtures.packages import GOOD_RECORD, MODEL, SCHEMA, SourceFactory, make_rows
 from tests.fixtures.replicas import free_port, replica_environment, running
 

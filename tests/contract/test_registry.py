@@ -19,9 +19,10 @@ from hotcold.adapters.registry import Registered, Registry
 from hotcold.adapters.training import make_trainer
 from hotcold.domain.dataset import reference_sample
 from hotcold.domain.errors import RegistryError
+from hotcold.domain.field import Field
 from hotcold.domain.metrics import calibration_bins, evaluate_scores
 from hotcold.domain.projection import Projection
-from hotcold.domain.schema import Field, Schema
+from hotcold.domain.schema import Schema
 from hotcold.domain.semver import Recipe, SemVer
 
 SCHEMA = Schema((Field("a"), Field("b", nullable=True)))

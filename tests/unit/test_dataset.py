@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from hotcold.domain.dataset import Labelled, check_classes, plan_windows, reference_sample
 from hotcold.domain.errors import TrainingError
-from hotcold.domain.schema import Field, Schema
+from hotcold.domain.field import Field
+from hotcold.domain.schema import Schema
 
 FIRST, LAST = date(2013, 1, 1), date(2013, 12, 31)
 SCHEMA = Schema((Field("a"), Field("b", nullable=True), Field("c", nullable=True)))

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hotcold.domain.errors import BodyTooLargeError, InvalidInputError, MalformedBodyError, RequestError
+from hotcold.domain.field import Field
 from hotcold.domain.inference import MAX_ROWS, decode_predict, encode_predict
-from hotcold.domain.schema import Field, Schema
+from hotcold.domain.schema import Schema
 from hotcold.domain.tensors import InferRequest, decode_infer, encode_infer
 
 SCHEMA = Schema(

@@ -7,8 +7,9 @@ import json
 import pytest
 
 from hotcold.domain.errors import CorruptPackageError
+from hotcold.domain.field import Field
 from hotcold.domain.package import EngineReport, Manifest, Measured
-from hotcold.domain.schema import Field, Schema
+from hotcold.domain.schema import Schema
 
 
 def manifest(**changes: object) -> Manifest:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotcold.domain.errors import InvalidInputError, SchemaError
-from hotcold.domain.schema import Field, Schema, breaking_changes
+from hotcold.domain.field import Field
+from hotcold.domain.schema import Schema, breaking_changes
 
 SCHEMA = Schema(
     (

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotcold.domain.errors import RegistryError, SchemaError
-from hotcold.domain.schema import Field, Schema
+from hotcold.domain.field import Field
+from hotcold.domain.schema import Schema
 from hotcold.domain.semver import Bump, Recipe, Released, SemVer, derive_version
 
 VERSIONS = st.builds(SemVer, *[st.integers(0, 10**6)] * 3)
