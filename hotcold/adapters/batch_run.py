@@ -1,0 +1,76 @@
+"""Scores the missing parts of a table on a cluster, a bounded number at a time, and survives the loss of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from hotcold.adapters.cluster import Cluster
+from hotcold.adapters.part_scorer import ScoringJob, score_part
+from hotcold.domain.batch_plan import BatchPlan, Part
+from hotcold.domain.errors import ClusterError, HotcoldError
+from hotcold.domain.receipt import Receipt
+
+if TYPE_CHECKING:
+    from distributed import Future
+
+# Enough for no thread to wait for its next part, few enough for the graph to stay small however many parts there are.
+_PARTS_PER_THREAD = 3
+
+
+def score_parts(cluster: Cluster, job: ScoringJob, plan: BatchPlan, parts: Sequence[Part]) -> Iterator[Receipt]:
+    """Score parts and give the receipt of each as it is done, in no particular order.
+
+    A worker that dies loses only what it was at; Dask gives that to another one.
+
+    Args:
+        cluster: where.
+        job: what all parts have in common.
+        plan: names the input files.
+        parts: those that are missing.
+
+    Raises:
+        BadInputError: a part cannot be scored while `on_bad_part` is `fail`.
+        BatchError: the output cannot be written.
+        ClusterError: the scheduler was lost, or a part has killed one worker after the other.
+    """
+    from distributed import as_completed
+
+    waiting = iter(parts)
+    limit = cluster.threads * _PARTS_PER_THREAD
+    try:
+        first = [_submit(cluster, job, plan, part) for part in islice(waiting, limit)]
+        running = as_completed(first, loop=cluster.client.loop)
+        for future in running:
+            receipt = _result(future)
+            if (part := next(waiting, None)) is not None:
+                running.add(_submit(cluster, job, plan, part))
+            yield receipt
+    except HotcoldError:
+        raise
+    except OSError as error:
+        # CommClosedError and the like.
+        raise ClusterError(f"the Dask scheduler was lost ({error}); run again: what is done is kept") from error
+
+
+def _submit(cluster: Cluster, job: ScoringJob, plan: BatchPlan, part: Part) -> Future:
+    files = {piece.file: plan.files[piece.file] for piece in part.pieces}
+    return cluster.client.submit(score_part, job, part, files, key=f"{part.name}-{plan.table_id}", pure=False)
+
+
+def _result(future: Future) -> Receipt:
+    from concurrent.futures import CancelledError
+
+    from distributed import KilledWorker
+
+    try:
+        receipt: Receipt = future.result()
+    except KilledWorker as error:
+        raise ClusterError(
+            f"{future.key} ended one worker after the other, most likely for lack of memory; run with fewer rows_per_part"
+        ) from error
+    except CancelledError as error:
+        raise ClusterError(f"{future.key} was given up by the scheduler; run again: what is done is kept") from error
+    future.release()
+    return receipt

@@ -1,0 +1,131 @@
+"""What a batch worker scores with: a package opened once per process, held to one thread per part, on the CPU or on CUDA."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hotcold.adapters.package_files import OpenPackage, open_package
+from hotcold.domain.errors import PackageError
+from hotcold.domain.field import DictionaryColumn
+from hotcold.domain.schema import Schema
+
+Columns = Mapping[str, NDArray[Any] | DictionaryColumn]
+
+# Large enough for the fixed cost of a batch to vanish, small enough for a few of them to fit into memory many times over.
+CPU_BATCH_ROWS = 65_536
+
+
+@dataclass(frozen=True, eq=False)
+class BatchScores:
+    """Scores of one batch and how long each stage took.
+
+    Args:
+        scores: shape (n,), float32.
+        encode_s: seconds from columns to the matrix.
+        score_s: seconds from the matrix to the scores, transfers to a device included.
+    """
+
+    scores: NDArray[np.float32]
+    encode_s: float
+    score_s: float
+
+
+class BulkEngine(Protocol):
+    """Scores columns as they come from a file."""
+
+    schema: Schema
+    batch_rows: int
+
+    def score(self, columns: Columns, rows: int) -> BatchScores:
+        """Encode and score.
+
+        Raises:
+            InvalidInputError: a value breaks the schema; names row and feature.
+        """
+        ...
+
+
+class CpuBulkEngine:
+    """The engine that packaging chose for bulk, on one thread.
+
+    Args:
+        package: opened for the cold path.
+    """
+
+    batch_rows = CPU_BATCH_ROWS
+
+    def __init__(self, package: OpenPackage) -> None:
+        self.schema = package.manifest.schema
+        self._score = package.engine.score
+
+    def score(self, columns: Columns, rows: int) -> BatchScores:
+        """See BulkEngine."""
+        if not rows:
+            return BatchScores(np.empty(0, dtype=np.float32), 0.0, 0.0)
+        began = time.perf_counter()
+        matrix = self.schema.encode_columns(columns, rows)
+        encoded = time.perf_counter()
+        scores = self._score(matrix)
+        return BatchScores(scores, encoded - began, time.perf_counter() - encoded)
+
+
+_opened: dict[tuple[str, str, str], BulkEngine] = {}
+_opening = threading.Lock()
+
+
+def bulk_engine(package_dir: str, digest: str, device: str) -> BulkEngine:
+    """The engine of a package; verified and opened once per process.
+
+    Args:
+        package_dir: folder of the package.
+        digest: what has to lie there.
+        device: `cpu` or `cuda`.
+
+    Raises:
+        PackageError: another package lies there, it is damaged, or it cannot be run on the device.
+    """
+    key = (package_dir, digest, device)
+    with _opening:
+        if key not in _opened:
+            _hold_to_one_thread()
+            _opened[key] = _open(Path(package_dir), digest, device)
+        return _opened[key]
+
+
+def _open(src: Path, digest: str, device: str) -> BulkEngine:
+    if device == "cuda":
+        from hotcold.adapters.cuda_engine import open_cuda_engine
+
+        engine = open_cuda_engine(src)
+        found = engine.digest
+    else:
+        package = open_package(src, "cold", threads=1)
+        engine, found = CpuBulkEngine(package), package.manifest.digest
+    if found != digest:
+        raise PackageError(
+            f"the package in {src} has digest {found[:12]}; the run needs {digest[:12]}. Build it again on this machine"
+        )
+    return engine
+
+
+def _hold_to_one_thread() -> None:
+    """Workers times threads are the cores already; libraries that start threads of their own would get in each other's way."""
+    import pyarrow as pa
+    from threadpoolctl import threadpool_limits
+
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    threadpool_limits(1)
+    try:
+        import daal4py
+    except ImportError:
+        return
+    daal4py.daalinit(1)

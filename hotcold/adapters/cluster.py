@@ -1,0 +1,150 @@
+"""Where parts are scored: one worker per GPU, one per core of this machine, or a Dask scheduler that runs already."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from hotcold.domain.errors import ClusterError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+Device = Literal["cpu", "cuda"]
+KINDS = ("auto", "cuda", "local")
+_CONNECT_S = 10.0
+_FIRST_WORKER_S = 60.0
+# Share of a GPU's memory that RMM takes at once; the rest is for the CUDA context and what libraries allocate themselves.
+_POOL_SHARE = 0.7
+_SPILL_SHARE = 0.8
+
+
+@dataclass(frozen=True, eq=False)
+class Cluster:
+    """A Dask cluster that is ready to score.
+
+    Args:
+        client: connected to its scheduler.
+        device: what its workers score on.
+        threads: parts that are scored at the same time when all workers are there.
+        is_ours: started here and ended with the block; false for a scheduler by address.
+    """
+
+    client: Client
+    device: Device
+    threads: int
+    is_ours: bool
+
+    @property
+    def summary(self) -> str:
+        """For people."""
+        where = "this machine" if self.is_ours else self.client.scheduler.address
+        return f"{self.threads} threads on {where}, {self.device}"
+
+
+def has_cuda() -> bool:
+    """Whether dask-cuda is installed and a CUDA device answers."""
+    try:
+        from dask_cuda.utils import get_n_gpus
+
+        return bool(get_n_gpus() > 0)
+    except Exception:  # noqa: BLE001 - without a driver NVML raises errors of its own, and without dask-cuda the import fails
+        return False
+
+
+@contextmanager
+def open_cluster(cluster: str = "auto", scratch: Path | None = None, workers: int = 0) -> Iterator[Cluster]:
+    """A cluster for the time of the block.
+
+    Args:
+        cluster: `cuda`: a worker per GPU of this machine; `local`: a worker per core; `auto`: `cuda` where CUDA works, else
+            `local`; or the address of a scheduler, such as `tcp://10.0.0.5:8786`.
+        scratch: folder for what workers spill; None takes Dask's own choice.
+        workers: number of local workers; 0 takes one per core.
+
+    Raises:
+        ClusterError: it cannot be started or reached, or has no workers.
+    """
+    if cluster not in KINDS and "://" not in cluster:
+        raise ClusterError(f"the cluster is {cluster!r}; allowed are {', '.join(KINDS)}, or an address such as tcp://host:8786")
+    if "://" in cluster:
+        with _connect(cluster) as client:
+            yield Cluster(client, _device_of(client), _threads_of(client), is_ours=False)
+        return
+    device: Device = "cuda" if cluster == "cuda" or (cluster == "auto" and has_cuda()) else "cpu"
+    with _start(device, scratch, workers) as local, _connect(local) as client:
+        yield Cluster(client, device, _threads_of(client), is_ours=True)
+
+
+@contextmanager
+def _start(device: Device, scratch: Path | None, workers: int) -> Iterator[Any]:
+    options = {
+        "host": "127.0.0.1",
+        # The dashboard shows every task's arguments and listens for anyone on the host.
+        "dashboard_address": None,
+        "silence_logs": logging.ERROR,
+        "local_directory": str(scratch) if scratch else None,
+    }
+    try:
+        cluster = _cuda_cluster(options) if device == "cuda" else _cpu_cluster(options, workers)
+    except Exception as error:
+        # The libraries raise whatever their drivers, sockets and subprocesses raise.
+        raise ClusterError(f"the {device} cluster cannot be started: {type(error).__name__}: {error}") from error
+    with cluster:
+        yield cluster
+
+
+def _cpu_cluster(options: dict[str, Any], workers: int) -> Any:
+    """Processes with one thread each: a worker that dies takes one part with it, and no library fights for the cores."""
+    from distributed import LocalCluster
+
+    return LocalCluster(n_workers=workers or usable_cores(), threads_per_worker=1, processes=True, **options)
+
+
+def _cuda_cluster(options: dict[str, Any]) -> Any:
+    """One worker per GPU; what does not fit into its memory is spilled to the host's."""
+    from dask_cuda import LocalCUDACluster
+
+    return LocalCUDACluster(threads_per_worker=1, rmm_pool_size=_POOL_SHARE, device_memory_limit=_SPILL_SHARE, **options)
+
+
+@contextmanager
+def _connect(target: Any) -> Iterator[Client]:
+    from distributed import Client
+
+    try:
+        client = Client(target, timeout=_CONNECT_S, set_as_default=False)
+    except (OSError, TimeoutError) as error:
+        raise ClusterError(f"no Dask scheduler answers at {target} within {_CONNECT_S:g} s: {error}") from error
+    try:
+        _await_worker(client)
+        yield client
+    finally:
+        client.close()
+
+
+def _await_worker(client: Client) -> None:
+    try:
+        client.wait_for_workers(1, timeout=_FIRST_WORKER_S)
+    except TimeoutError as error:
+        raise ClusterError(f"{client.scheduler.address} has no worker after {_FIRST_WORKER_S:g} s; start one") from error
+
+
+def _threads_of(client: Client) -> int:
+    return max(sum(client.nthreads().values()), 1)
+
+
+def _device_of(client: Client) -> Device:
+    """Workers of dask-cuda name the GPUs that they see."""
+    seen = client.run(os.environ.get, "CUDA_VISIBLE_DEVICES")
+    return "cuda" if seen and all(seen.values()) else "cpu"
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0))

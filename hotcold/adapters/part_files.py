@@ -1,0 +1,116 @@
+"""The files of one part: scores, what was set aside, and the receipt. Equal rows give equal bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from hotcold.domain.errors import BadInputError
+from hotcold.domain.receipt import Receipt
+
+DATA, INDEX, QUARANTINE, RECEIPTS = "data", "index", "quarantine", "receipts"
+SCORE_COLUMN = "score"
+WRITER = f"pyarrow {pa.__version__}, layout 1"
+
+_QUARANTINED = pa.schema([("id", pa.string()), ("file", pa.string()), ("row", pa.int64()), ("reason", pa.string())])
+
+
+def output_columns(found: pa.Schema, names: Sequence[str]) -> pa.Schema:
+    """Types in which the id and the columns to pass through are written.
+
+    Args:
+        found: schema of an input file.
+        names: the id column, then the others.
+
+    Raises:
+        BadInputError: a column is missing, the id is neither text nor a whole number, or a name is taken by the score.
+    """
+    for name in names:
+        if name not in found.names:
+            raise BadInputError(f"the input has no column {name!r}; it has {', '.join(found.names[:40])}")
+    if SCORE_COLUMN in names:
+        raise BadInputError(f"a column to pass through is named {SCORE_COLUMN!r}, as the scores are; leave it out")
+    kinds = [_plain(found.field(name).type) for name in names]
+    if not (pa.types.is_int64(kinds[0]) or pa.types.is_string(kinds[0])):
+        raise BadInputError(f"the id column {names[0]!r} is of type {kinds[0]}; text or whole numbers are needed")
+    return pa.schema(list(zip(names, kinds, strict=True)))
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """One type for all the ways in which files store the same values."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    return pa.int64() if pa.types.is_integer(kind) and not pa.types.is_uint64(kind) else kind
+
+
+def cast_columns(batch: pa.RecordBatch, wanted: pa.Schema) -> pa.RecordBatch:
+    """The wanted columns of a batch in the wanted types.
+
+    Raises:
+        BadInputError: a value does not fit the type that the other files have.
+    """
+    try:
+        columns = [batch.column(field.name).cast(field.type) for field in wanted]
+    except pa.ArrowException as error:
+        raise BadInputError(f"a column differs from that of the first file: {error}") from error
+    return pa.RecordBatch.from_arrays(columns, schema=wanted)
+
+
+def scores_file(columns: Sequence[pa.RecordBatch], scores: NDArray[np.float32], wanted: pa.Schema) -> bytes:
+    """The Parquet file of a part: id, score, and what is passed through.
+
+    Args:
+        columns: id and columns to pass through, n rows in all.
+        scores: shape (n,), float32.
+        wanted: schema of `columns`.
+    """
+    table = pa.Table.from_batches(columns, wanted).add_column(1, SCORE_COLUMN, pa.array(scores, pa.float32()))
+    texts = [field.name for field in wanted if pa.types.is_string(field.type)]
+    return _parquet(table, texts)
+
+
+def quarantined_rows(ids: pa.Array, file: str, rows: NDArray[np.int64], reasons: Sequence[str]) -> pa.RecordBatch:
+    """Rows that were set aside, each with its file, its number there and the reason."""
+    columns = [ids.cast(pa.string()), pa.array([file] * len(rows), pa.string()), pa.array(rows), pa.array(reasons, pa.string())]
+    return pa.RecordBatch.from_arrays(columns, schema=_QUARANTINED)
+
+
+def quarantine_file(rows: Sequence[pa.RecordBatch]) -> bytes:
+    """The Parquet file of what was set aside."""
+    return _parquet(pa.Table.from_batches(rows, _QUARANTINED), True)
+
+
+def _parquet(table: pa.Table, use_dictionary: bool | list[str]) -> bytes:
+    sink = pa.BufferOutputStream()
+    # Scores hardly repeat, so a dictionary would only cost time.
+    pq.write_table(
+        table.combine_chunks(),
+        sink,
+        row_group_size=max(len(table), 1),
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=use_dictionary,
+    )
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def receipt_bytes(receipt: Receipt) -> bytes:
+    """A receipt as it is stored."""
+    return orjson.dumps(receipt.to_json())
+
+
+def read_receipt(content: bytes) -> Receipt:
+    """Inverse of `receipt_bytes`.
+
+    Raises:
+        BatchError: it is none.
+    """
+    return Receipt.from_json(orjson.loads(content))

@@ -1,0 +1,116 @@
+"""Files of a score table: each appears complete or not at all, on a local disk or on any file system that fsspec knows."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from hotcold.domain.errors import BatchError
+
+
+class Folder:
+    """A folder with atomic writes. On a local disk a file is fsynced before it gets its name; elsewhere it is one upload.
+
+    Args:
+        url: a path, or a URL that fsspec knows.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._files, self._root = fsspec.core.url_to_fs(url)
+        except (ValueError, ImportError) as error:
+            raise BatchError(f"the folder {url} cannot be used: {error}") from error
+        self.url = url.rstrip("/")
+        self.is_local = isinstance(self._files, LocalFileSystem)
+
+    def child(self, name: str) -> Folder:
+        """A folder in it."""
+        return Folder(f"{self.url}/{name}")
+
+    def path(self, name: str) -> str:
+        """Path of a file as its file system knows it."""
+        return f"{self._root.rstrip('/')}/{name}"
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file, or replace it; readers see the old content or the new.
+
+        Raises:
+            BatchError: the disk or the store does not take it; names the folder and what was needed.
+        """
+        try:
+            if self.is_local:
+                _write_locally(Path(self.path(name)), content)
+            else:
+                self._files.pipe_file(self.path(name), content)
+        except OSError as error:
+            raise BatchError(
+                f"cannot write {name} ({len(content):,} bytes) to {self.url}: {error.strerror or error}; free some space or "
+                "choose another output, and run again: what is done is kept"
+            ) from error
+
+    def read(self, name: str, start: int | None = None, end: int | None = None) -> bytes | None:
+        """Content of a file, or bytes `start` to `end` of it; None if there is no such file."""
+        try:
+            return bytes(self._files.cat_file(self.path(name), start=start, end=end))
+        except FileNotFoundError:
+            return None
+
+    def sizes(self, name: str = "") -> dict[str, int]:
+        """Names of the files in a folder, each with its size in bytes; empty if there is no such folder."""
+        try:
+            entries = self._files.ls(self.path(name).rstrip("/"), detail=True)
+        except FileNotFoundError:
+            return {}
+        except NotADirectoryError as error:
+            raise BatchError(f"{self.url}/{name} is a file; a folder is needed there") from error
+        return {Path(entry["name"]).name: int(entry["size"]) for entry in entries if entry["type"] == "file"}
+
+    def folders(self) -> list[str]:
+        """Names of the folders in it."""
+        try:
+            entries = self._files.ls(self._root, detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(Path(entry["name"]).name for entry in entries if entry["type"] == "directory")
+
+    def delete(self) -> None:
+        """Delete it with all that is in it; no matter if it is gone already."""
+        try:
+            self._files.rm(self._root, recursive=True)
+        except FileNotFoundError:
+            return
+
+    def delete_file(self, name: str) -> None:
+        """Delete a file; no matter if it is gone already."""
+        try:
+            self._files.rm_file(self.path(name))
+        except FileNotFoundError:
+            return
+
+
+def _write_locally(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Hidden, so that whoever lists the folder while a writer was killed does not take it for data.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
