@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from hotcold.domain.errors import BadInputError
+from hotcold.domain.errors import BadInputError, BatchError
 from hotcold.domain.receipt import Receipt
 
 DATA, INDEX, QUARANTINE, RECEIPTS = "data", "index", "quarantine", "receipts"
@@ -113,4 +113,7 @@ def read_receipt(content: bytes) -> Receipt:
     Raises:
         BatchError: it is none.
     """
-    return Receipt.from_json(orjson.loads(content))
+    try:
+        return Receipt.from_json(orjson.loads(content))
+    except orjson.JSONDecodeError as error:
+        raise BatchError(f"not a receipt: {error}; the part is scored again") from error

@@ -34,6 +34,7 @@ class InputFile:
         size_bytes: its size.
         version: what changes when its content does: modification time or ETag, and a digest of the Parquet footer.
         units: rows of each row group; of a CSV file, bytes of each range of whole lines.
+        header_bytes: length of a CSV file's first line.
         problem: why it cannot be read at all, empty if it can.
     """
 
@@ -41,6 +42,7 @@ class InputFile:
     size_bytes: int
     version: str
     units: tuple[int, ...] = ()
+    header_bytes: int = 0
     problem: str = ""
 
 
@@ -54,6 +56,7 @@ class Piece:
         count: number of row groups; of a CSV file, the number of bytes.
         skip_rows: rows to leave out at the start, for a slice of one row group.
         rows: rows to take; None where only reading tells, as in a CSV file.
+        is_slice: not all rows of the row group are taken.
     """
 
     file: int
@@ -61,6 +64,7 @@ class Piece:
     count: int
     skip_rows: int = 0
     rows: int | None = None
+    is_slice: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,14 +191,14 @@ def _parquet_pieces(files: Sequence[InputFile], rows_per_part: int) -> Iterator[
     for index, file in enumerate(files):
         for group, rows in enumerate(file.units):
             slices = min(-(-rows // rows_per_part), MAX_SLICES) if rows >= 2 * rows_per_part else 1
-            step = -(-rows // slices)
+            step = max(-(-rows // slices), 1)
             for start in range(0, rows, step):
-                yield Piece(index, group, 1, start, min(step, rows - start))
+                yield Piece(index, group, 1, start, min(step, rows - start), is_slice=slices > 1)
 
 
 def _csv_pieces(files: Sequence[InputFile]) -> Iterator[Piece]:
     for index, file in enumerate(files):
-        first = 0
+        first = file.header_bytes
         for size in file.units:
             yield Piece(index, first, size)
             first += size
@@ -220,7 +224,7 @@ def _chunks(pieces: Iterable[Piece], limit: int) -> Iterator[tuple[Piece, ...]]:
 
 def _follows(before: Piece, piece: Piece) -> bool:
     """Both are whole row groups of one file, side by side."""
-    whole = before.rows is not None and piece.rows is not None and before.skip_rows == 0 and piece.skip_rows == 0
+    whole = before.rows is not None and piece.rows is not None and not before.is_slice and not piece.is_slice
     return whole and before.file == piece.file and before.first + before.count == piece.first
 
 

@@ -103,7 +103,8 @@ def count_scores(scores: NDArray[np.float32]) -> ScoreHistogram:
 
 def _bins(scores: NDArray[np.float32]) -> NDArray[np.uint32]:
     """Bins in the order of the scores: negative numbers count downwards in their bits, so they are turned around."""
-    bits = scores.view(np.uint32)
+    # Adding zero makes -0.0 a 0.0.
+    bits = (scores + np.float32(0.0)).view(np.uint32)
     ordered = np.where(bits & _SIGN, ~bits, bits | np.uint32(_SIGN))
     return ordered >> np.uint32(_SHIFT)
 

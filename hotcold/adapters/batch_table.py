@@ -1,0 +1,179 @@
+"""A score table on its way: planned once, filled part by part, picked up where it was left."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from hotcold.adapters.batch_input import list_input, measure_files, open_input
+from hotcold.adapters.part_files import DATA, INDEX, RECEIPTS, WRITER, output_columns, read_receipt
+from hotcold.adapters.table_folder import Folder
+from hotcold.domain.batch_plan import BatchPlan, Columns, FileFormat, InputFile, OnBadPart, Part
+from hotcold.domain.errors import BadInputError, BatchError
+from hotcold.domain.receipt import Receipt
+
+TABLES = "tables"
+PLAN_FILE = "plan.json"
+LINEAGE_FILE = "SCORES.json"
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedTable:
+    """A table that may be complete, begun or not begun.
+
+    Args:
+        plan: what it consists of.
+        written: types of the id and of the columns to pass through.
+        folder: where it lies.
+    """
+
+    plan: BatchPlan
+    written: pa.Schema
+    folder: Folder
+
+    def parts(self) -> tuple[Part, ...]:
+        """Its parts; see `BatchPlan.parts`."""
+        return self.plan.parts()
+
+
+@dataclass(frozen=True)
+class TableRequest:
+    """What is to be scored with what.
+
+    Args:
+        model: registered model name.
+        package_digest: SHA-256 of the package.
+        engine: engine that scores.
+        input_url: files to score.
+        output_url: folder that readers know.
+        columns: id and columns to pass through.
+        on_bad_part: see `BatchPlan`.
+        rows_per_part: wanted rows of a part.
+    """
+
+    model: str
+    package_digest: str
+    engine: str
+    input_url: str
+    output_url: str
+    columns: Columns
+    on_bad_part: OnBadPart
+    rows_per_part: int
+
+    def __post_init__(self) -> None:
+        if not self.input_url or not self.output_url:
+            raise BatchError("a batch run needs an input and an output")
+        source, target = self.input_url.rstrip("/"), self.output_url.rstrip("/")
+        if f"{target}/".startswith(f"{source}/"):
+            raise BatchError(f"the output {target} lies in the input {source}; choose a folder outside of it")
+
+
+def table_folder(output_url: str, table_id: str) -> Folder:
+    """Where a table of an output lies."""
+    return Folder(f"{output_url.rstrip('/')}/{TABLES}/{table_id}")
+
+
+def plan_table(request: TableRequest) -> PlannedTable:
+    """Plan a table, or read the plan that an earlier run of the same table left.
+
+    Only the names, sizes and versions of the input's files decide which table it is, so that a finished run is found without
+    a file being opened.
+
+    Raises:
+        BadInputError: the input is empty or cannot be read; see `list_input` and `measure_files`.
+        BatchError: the output cannot be written.
+    """
+    listing = list_input(request.input_url)
+    plan = BatchPlan(
+        model=request.model,
+        package_digest=request.package_digest,
+        engine=request.engine,
+        format=listing.format,
+        files=listing.files,
+        columns=request.columns,
+        on_bad_part=request.on_bad_part,
+        rows_per_part=request.rows_per_part,
+        writer=WRITER,
+    )
+    folder = table_folder(request.output_url, plan.table_id)
+    if (content := folder.read(PLAN_FILE)) is not None:
+        return _read_plan(content, folder)
+    plan = replace(plan, files=measure_files(listing, request.rows_per_part, request.on_bad_part))
+    written = output_columns(_first_schema(plan.files, plan.format), [request.columns.entity, *request.columns.passthrough])
+    document = {"plan": plan.to_json(), "written": base64.b64encode(written.serialize().to_pybytes()).decode()}
+    folder.write(PLAN_FILE, orjson.dumps(document))
+    return PlannedTable(plan, written, folder)
+
+
+def _read_plan(content: bytes, folder: Folder) -> PlannedTable:
+    try:
+        document = orjson.loads(content)
+        written = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(document["written"])))
+        return PlannedTable(BatchPlan.from_json(document["plan"]), written, folder)
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        raise BatchError(f"{folder.url}/{PLAN_FILE} cannot be read ({error}); delete {folder.url} and run again") from error
+
+
+def _first_schema(files: Sequence[InputFile], kind: FileFormat) -> pa.Schema:
+    """Schema of the first file that can be read."""
+    file = next(file for file in files if not file.problem)
+    try:
+        with open_input(file) as source:
+            if kind == "parquet":
+                return pq.read_schema(source)
+            names = pacsv.read_csv(pa.BufferReader(source.read(file.header_bytes))).column_names
+            return pa.schema([(name, pa.string()) for name in names])
+    except (OSError, pa.ArrowException) as error:
+        raise BadInputError(f"{file.url} cannot be read: {error}") from error
+
+
+def read_receipts(table: PlannedTable) -> tuple[Receipt, ...]:
+    """Receipts of the parts that are done; a part whose file is missing or of another size is done again."""
+    sizes = table.folder.sizes(DATA)
+    receipts = []
+    for name in sorted(table.folder.sizes(RECEIPTS)):
+        content = table.folder.read(f"{RECEIPTS}/{name}")
+        receipt = _usable_receipt(content) if content is not None and name.endswith(".json") else None
+        if receipt and sizes.get(f"{name.removesuffix('.json')}.parquet") == receipt.size_bytes:
+            receipts.append(receipt)
+    return tuple(receipts)
+
+
+def _usable_receipt(content: bytes) -> Receipt | None:
+    try:
+        return read_receipt(content)
+    except BatchError:
+        return None
+
+
+def read_lineage(folder: Folder) -> dict[str, Any] | None:
+    """What a complete table says of itself; None if it is not complete.
+
+    Raises:
+        BatchError: the file is there but cannot be read.
+    """
+    content = folder.read(LINEAGE_FILE)
+    if content is None:
+        return None
+    try:
+        return dict(json.loads(content))
+    except (ValueError, TypeError) as error:
+        raise BatchError(f"{folder.url}/{LINEAGE_FILE} cannot be read ({error}); delete it and run again") from error
+
+
+def write_lineage(folder: Folder, lineage: dict[str, Any]) -> None:
+    """Say that a table is complete, and where it comes from."""
+    folder.write(LINEAGE_FILE, orjson.dumps(lineage, option=orjson.OPT_INDENT_2))
+
+
+def delete_index(folder: Folder) -> None:
+    """Delete what only the building of the score store needed."""
+    folder.child(INDEX).delete()
