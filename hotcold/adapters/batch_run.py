@@ -54,12 +54,12 @@ def score_parts(cluster: Cluster, job: ScoringJob, plan: BatchPlan, parts: Seque
         raise ClusterError(f"the Dask scheduler was lost ({error}); run again: what is done is kept") from error
 
 
-def _submit(cluster: Cluster, job: ScoringJob, plan: BatchPlan, part: Part) -> Future:
+def _submit(cluster: Cluster, job: ScoringJob, plan: BatchPlan, part: Part) -> Future[Receipt]:
     files = {piece.file: plan.files[piece.file] for piece in part.pieces}
     return cluster.client.submit(score_part, job, part, files, key=f"{part.name}-{plan.table_id}", pure=False)
 
 
-def _result(future: Future) -> Receipt:
+def _result(future: Future[Receipt]) -> Receipt:
     from concurrent.futures import CancelledError
 
     from distributed import KilledWorker

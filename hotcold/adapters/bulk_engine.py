@@ -42,6 +42,7 @@ class BulkEngine(Protocol):
     """Scores columns as they come from a file."""
 
     schema: Schema
+    digest: str
     batch_rows: int
 
     def score(self, columns: Columns, rows: int) -> BatchScores:
@@ -63,7 +64,8 @@ class CpuBulkEngine:
     batch_rows = CPU_BATCH_ROWS
 
     def __init__(self, package: OpenPackage) -> None:
-        self.schema = package.manifest.schema
+        self.schema: Schema = package.manifest.schema
+        self.digest: str = package.manifest.digest
         self._score = package.engine.score
 
     def score(self, columns: Columns, rows: int) -> BatchScores:
@@ -104,14 +106,12 @@ def _open(src: Path, digest: str, device: str) -> BulkEngine:
     if device == "cuda":
         from hotcold.adapters.cuda_engine import open_cuda_engine
 
-        engine = open_cuda_engine(src)
-        found = engine.digest
+        engine: BulkEngine = open_cuda_engine(src)
     else:
-        package = open_package(src, "cold", threads=1)
-        engine, found = CpuBulkEngine(package), package.manifest.digest
-    if found != digest:
+        engine = CpuBulkEngine(open_package(src, "cold", threads=1))
+    if engine.digest != digest:
         raise PackageError(
-            f"the package in {src} has digest {found[:12]}; the run needs {digest[:12]}. Build it again on this machine"
+            f"the package in {src} has digest {engine.digest[:12]}; the run needs {digest[:12]}. Build it again on this machine"
         )
     return engine
 

@@ -32,19 +32,18 @@ class Cluster:
         client: connected to its scheduler.
         device: what its workers score on.
         threads: parts that are scored at the same time when all workers are there.
-        is_ours: started here and ended with the block; false for a scheduler by address.
+        where: for people.
     """
 
     client: Client
     device: Device
     threads: int
-    is_ours: bool
+    where: str
 
     @property
     def summary(self) -> str:
         """For people."""
-        where = "this machine" if self.is_ours else self.client.scheduler.address
-        return f"{self.threads} threads on {where}, {self.device}"
+        return f"{self.threads} threads on {self.where}, {self.device}"
 
 
 def has_cuda() -> bool:
@@ -74,11 +73,11 @@ def open_cluster(cluster: str = "auto", scratch: Path | None = None, workers: in
         raise ClusterError(f"the cluster is {cluster!r}; allowed are {', '.join(KINDS)}, or an address such as tcp://host:8786")
     if "://" in cluster:
         with _connect(cluster) as client:
-            yield Cluster(client, _device_of(client), _threads_of(client), is_ours=False)
+            yield Cluster(client, _device_of(client), _threads_of(client), cluster)
         return
     device: Device = "cuda" if cluster == "cuda" or (cluster == "auto" and has_cuda()) else "cpu"
     with _start(device, scratch, workers) as local, _connect(local) as client:
-        yield Cluster(client, device, _threads_of(client), is_ours=True)
+        yield Cluster(client, device, _threads_of(client), "this machine")
 
 
 @contextmanager
@@ -132,11 +131,12 @@ def _await_worker(client: Client) -> None:
     try:
         client.wait_for_workers(1, timeout=_FIRST_WORKER_S)
     except TimeoutError as error:
-        raise ClusterError(f"{client.scheduler.address} has no worker after {_FIRST_WORKER_S:g} s; start one") from error
+        raise ClusterError(f"the Dask scheduler has no worker after {_FIRST_WORKER_S:g} s; start one") from error
 
 
 def _threads_of(client: Client) -> int:
-    return max(sum(client.nthreads().values()), 1)
+    threads: dict[str, int] = client.nthreads()
+    return max(sum(threads.values()), 1)
 
 
 def _device_of(client: Client) -> Device:
