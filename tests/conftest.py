@@ -6,6 +6,7 @@ pytest_plugins = [
     "tests.fixtures.databases",
     "tests.fixtures.mlflow_stores",
     "tests.fixtures.packages",
+    "tests.fixtures.batch",
     "tests.fixtures.data_plane",
     "tests.fixtures.stack",
 ]

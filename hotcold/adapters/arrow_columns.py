@@ -19,16 +19,12 @@ def schema_columns(batch: pa.RecordBatch, schema: Schema) -> dict[str, NDArray[A
     """The features of a record batch; columns of other names are left out.
 
     Args:
-        batch: n rows.
+        batch: n rows of a file that `require_columns` has passed.
         schema: features of the model.
 
     Returns:
         By feature name n values: numbers with NaN where they are null, or a dictionary. An optional feature may be missing.
-
-    Raises:
-        InvalidInputError: a required feature is missing, or a column's type cannot hold the feature.
     """
-    require_columns(batch.schema, schema)
     names = [field.name for field in schema.fields if field.name in batch.schema.names]
     return {name: _values(batch.column(name)) for name in names}
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from hotcold.adapters.arrow_columns import require_columns
 from hotcold.adapters.batch_input import first_line, open_input, require_unchanged
 from hotcold.domain.batch_plan import Columns, FileFormat, InputFile, Piece
 from hotcold.domain.errors import BadInputError
@@ -66,14 +67,15 @@ def read_piece(file: InputFile, piece: Piece, wanted: Wanted, batch_rows: int) -
 
 def _read_parquet(file: InputFile, piece: Piece, wanted: Wanted, batch_rows: int) -> Iterator[pa.RecordBatch]:
     with open_input(file) as source:
-        parquet = pq.ParquetFile(
-            source, read_dictionary=wanted.categories, pre_buffer=False, buffer_size=_BUFFER_BYTES, memory_map=False
-        )
-        names = parquet.schema_arrow.names
-        _require_others(file, names, wanted)
-        groups = range(piece.first, piece.first + piece.count)
-        chosen = [name for name in names if name in wanted.schema.names or name in wanted.others]
-        batches = parquet.iter_batches(batch_rows, row_groups=list(groups), columns=chosen, use_threads=False)
+        footer = pq.read_metadata(source)
+        found = footer.schema.to_arrow_schema()
+        _require_others(file, found.names, wanted)
+        require_columns(found, wanted.schema)
+        texts = [name for name in wanted.categories if name in found.names]
+        parquet = pq.ParquetFile(source, metadata=footer, read_dictionary=texts, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+        chosen = [name for name in found.names if name in wanted.schema.names or name in wanted.others]
+        groups = list(range(piece.first, piece.first + piece.count))
+        batches = parquet.iter_batches(batch_rows, row_groups=groups, columns=chosen, use_threads=False)
         yield from _window(batches, piece.skip_rows, piece.rows)
 
 
@@ -119,6 +121,7 @@ def _read_csv(file: InputFile, piece: Piece, wanted: Wanted, batch_rows: int) ->
         pacsv.ParseOptions(newlines_in_values=False),
         pacsv.ConvertOptions(column_types=types, include_columns=chosen, null_values=_NULLS, strings_can_be_null=True),
     )
+    require_columns(table.schema, wanted.schema)
     yield from table.to_batches(batch_rows)
 
 

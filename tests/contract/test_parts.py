@@ -1,0 +1,331 @@
+"""Parts on a real disk with a real package: what is read is what is scored, and every row is accounted for."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+import pytest
+
+from hotcold.adapters.arrow_columns import schema_columns
+from hotcold.adapters.batch_table import PlannedTable, read_receipts
+from hotcold.adapters.cuda_engine import CudaBulkEngine, encode_on_device, load_booster, require_parity
+from hotcold.adapters.engines import open_engine
+from hotcold.domain.batch_plan import Columns
+from hotcold.domain.errors import BadInputError, BatchError, InvalidInputError
+from hotcold.domain.receipt import Totals, missing_parts, summarise
+from tests.fixtures.batch import BatchBench, make_table, matrix_of, write_parquet
+from tests.fixtures.packages import SCHEMA
+
+
+def score_all(bench: BatchBench, table: PlannedTable) -> Totals:
+    return summarise(table.plan, table.parts(), bench.score(table))
+
+
+def expected_scores(bench: BatchBench, rows: int, seed: int = 0) -> np.ndarray:
+    return open_engine("xgboost", bench.package / "model").score(matrix_of(rows, seed))
+
+
+def replace_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(name), name, values)
+
+
+class TestGoodInput:
+    def test_scores_are_those_of_the_models_own_library(self, batch_bench: BatchBench, tmp_path: Path) -> None:
+        table = batch_bench.plan(write_parquet(make_table(2500), tmp_path / "in.parquet"))
+        totals = score_all(batch_bench, table)
+        found = batch_bench.read(table)
+        assert (2500, 2500, 0, 3) == (totals.rows_in, totals.rows_out, totals.rows_quarantined, totals.parts)
+        assert list(range(2500)) == found["flight_id"].to_pylist()
+        assert np.abs(found["score"].to_numpy() - expected_scores(batch_bench, 2500)).max() < 1e-5
+
+    def test_the_same_rows_give_the_same_scores_in_every_shape_of_file(self, batch_bench: BatchBench, tmp_path: Path) -> None:
+        table = make_table(3000)
+        write_parquet(table, tmp_path / "one" / "a.parquet", row_group_size=3000)
+        for index in range(30):
+            write_parquet(table.slice(index * 100, 100), tmp_path / "many" / f"{index:02}.parquet")
+        (tmp_path / "csv").mkdir()
+        pacsv.write_csv(table, tmp_path / "csv" / "a.csv")
+        dictionaries = table.set_column(3, "carrier", table["carrier"].dictionary_encode())
+        write_parquet(dictionaries.cast(pa.schema([*dictionaries.schema])), tmp_path / "dictionary" / "a.parquet")
+        found = []
+        for kind in ("one", "many", "csv", "dictionary"):
+            planned = batch_bench.plan(tmp_path / kind, rows_per_part=700)
+            assert 3000 == score_all(batch_bench, planned).rows_out, kind
+            found.append(batch_bench.read(planned)["score"].to_numpy())
+        for scores in found[1:]:
+            assert np.abs(found[0] - scores).max() < 1e-6
+
+    def test_columns_are_passed_through(self, batch_bench: BatchBench, tmp_path: Path) -> None:
+        source = make_table(50)
+        table = batch_bench.plan(
+            write_parquet(source, tmp_path / "in.parquet"), columns=Columns("flight_id", ("day", "wind_speed", "carrier"))
+        )
+        score_all(batch_bench, table)
+        found = batch_bench.read(table)
+        assert ["flight_id", "score", "day", "wind_speed", "carrier"] == found.column_names
+        for name in ("day", "wind_speed", "carrier"):
+            assert source[name].to_pylist() == found[name].to_pylist()
+
+    def test_text_ids_and_optional_columns(self, batch_bench: BatchBench, tmp_path: Path) -> None:
+        source = make_table(20).append_column("code", pa.array([f"UA{n}/é" for n in range(20)]))
+        table = batch_bench.plan(write_parquet(source, tmp_path / "in.parquet"), columns=Columns("code"))
+        score_all(batch_bench, table)
+        assert source["code"].to_pylist() == batch_bench.read(table)["code"].to_pylist()
+
+    def test_files_that_begin_with_a_dot_or_an_underscore_are_not_data(self, batch_bench: BatchBench, tmp_path: Path) -> None:
+        write_parquet(make_table(10), tmp_path / "in" / "a.parquet")
+        for name in ("_SUCCESS", ".a.parquet.crc", "_tmp/b.parquet"):
+            (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+            (tmp_path / "in" / name).write_bytes(b"no data")
+        assert 10 == score_all(batch_bench, batch_bench.plan(tmp_path / "in")).rows_in
+
+    def test_a_pattern_chooses_files(self, batch_bench: BatchBench, tmp_path: Path) -> None:
+        for day in (1, 2):
+            write_parquet(make_table(10 * day), tmp_path / f"2013-10-0{day}.parquet")
+        assert 20 == score_all(batch_bench, batch_bench.plan(f"{tmp_path}/*-02.parquet")).rows_in
+
+    def test_csv_with_missing_values_crlf_and_no_last_newline(self, batch_bench: BatchBench, tmp_path: Path) -> None:
+        lines = [
+            "flight_id,departure_minute,distance,carrier,origin,wind_speed,visib",
+            "1,915,1089,UA,JFK,11.5,",
+            "2,600,200.5,AA,EWR,NA,10",
+        ]
+        (tmp_path / "in.csv").write_bytes("\r\n".join(lines).encode())
+        table = batch_bench.plan(tmp_path / "in.csv")
+        assert 2 == score_all(batch_bench, table).rows_out
+        assert ["1", "2"] == batch_bench.read(table)["flight_id"].to_pylist()
+
+
+class TestResume:
+    def test_only_missing_parts_are_done_again_and_the_bytes_are_equal(self, batch_bench: BatchBench, tmp_path: Path) -> None:
+        source = write_parquet(make_table(5000), tmp_path / "in.parquet")
+        table = batch_bench.plan(source)
+        first = batch_bench.score(table)
+        before = {path.name: path.read_bytes() for path in Path(table.folder.path("data")).iterdir()}
+        Path(table.folder.path("data/part-000002.parquet")).unlink()
+        Path(table.folder.path("data/part-000003.parquet")).write_bytes(b"torn")
+        Path(table.folder.path("receipts/part-000004.json")).write_text("{")
+        again = batch_bench.plan(source)
+        kept = read_receipts(again)
+        missing = missing_parts(again.parts(), kept)
+        assert [2, 3, 4] == [part.index for part in missing]
+        assert 5000 == summarise(again.plan, again.parts(), batch_bench.score(again)).rows_out
+        assert before == {path.name: path.read_bytes() for path in Path(table.folder.path("data")).iterdir()}
+        assert {receipt.sha256 for receipt in first} == {receipt.sha256 for receipt in read_receipts(again)}
+
+    def test_a_plan_that_was_damaged_is_named(self, batch_bench: BatchBench, tmp_path: Path) -> None:
+        source = write_parquet(make_table(10), tmp_path / "in.parquet")
+        Path(batch_bench.plan(source).folder.path("plan.json")).write_text("{}")
+        with pytest.raises(BatchError, match=r"plan\.json cannot be read .* delete"):
+            batch_bench.plan(source)
+
+    def test_an_output_in_the_input_is_refused(self, batch_bench: BatchBench, tmp_path: Path) -> None:
+        write_parquet(make_table(10), tmp_path / "in.parquet")
+        with pytest.raises(BatchError, match="lies in the input"):
+            batch_bench.plan(tmp_path)
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def overwrite_pages(path: Path) -> None:
+    """The footer stays, the data are gone."""
+    with path.open("r+b") as file:
+        file.seek(8)
+        file.write(b"\xff" * (path.stat().st_size // 2))
+
+
+class TestBadFiles:
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        """Five files with 100 rows each."""
+        for index in range(5):
+            write_parquet(make_table(100, seed=index, first_id=index * 100), tmp_path / "in" / f"{index}.parquet")
+        return tmp_path / "in"
+
+    @pytest.mark.parametrize(
+        ("damage", "message"),
+        [
+            (truncate, "not a complete Parquet file"),
+            (lambda path: path.write_bytes(b""), "not a complete Parquet file"),
+            (lambda path: path.write_text("a,b\n1,2\n"), "not a complete Parquet file"),
+        ],
+    )
+    def test_a_file_without_a_footer_is_named_before_anything_is_scored(
+        self, batch_bench: BatchBench, folder: Path, damage: object, message: str
+    ) -> None:
+        damage(folder / "3.parquet")  # type: ignore[operator]
+        with pytest.raises(BadInputError, match=rf"1 of 5 input files .*3\.parquet.*{message}"):
+            batch_bench.plan(folder)
+        table = batch_bench.plan(folder, "quarantine")
+        totals = score_all(batch_bench, table)
+        assert (400, 400, 1) == (totals.rows_in, totals.rows_out, totals.uncounted_files)
+        assert totals.problems[0].file.endswith("3.parquet")
+
+    def test_a_file_with_broken_pages_is_named_and_set_aside(self, batch_bench: BatchBench, folder: Path) -> None:
+        overwrite_pages(folder / "2.parquet")
+        with pytest.raises(BadInputError, match=r"2\.parquet.*on_bad_part=quarantine"):
+            batch_bench.score(batch_bench.plan(folder))
+        totals = score_all(batch_bench, batch_bench.plan(folder, "quarantine"))
+        assert (500, 400, 100) == (totals.rows_in, totals.rows_out, totals.rows_quarantined)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda table: table.drop_columns(["carrier"]), "'carrier' is missing"),
+            (lambda table: replace_column(table, "distance", pa.array(["far"] * 100)), "'distance' is of type string"),
+            (lambda table: replace_column(table, "carrier", pa.array([7] * 100)), "'carrier' is of type int64; text"),
+            (lambda table: replace_column(table, "distance", pa.array([True] * 100)), "'distance' is of type bool"),
+            (lambda table: table.drop_columns(["flight_id"]), "lacks the column 'flight_id'"),
+            (lambda table: replace_column(table, "flight_id", pa.array(["x"] * 100)), "differs from that of the first file"),
+        ],
+    )
+    def test_a_file_whose_schema_changed_is_set_aside_whole(
+        self, batch_bench: BatchBench, folder: Path, change: object, message: str
+    ) -> None:
+        table = pq.read_table(folder / "4.parquet")
+        write_parquet(change(table), folder / "4.parquet")  # type: ignore[operator]
+        with pytest.raises(BadInputError, match=message):
+            batch_bench.score(batch_bench.plan(folder))
+        planned = batch_bench.plan(folder, "quarantine")
+        totals = score_all(batch_bench, planned)
+        assert (500, 400, 100) == (totals.rows_in, totals.rows_out, totals.rows_quarantined)
+        assert "4.parquet" in totals.problems[0].file
+        assert list(range(400)) == batch_bench.read(planned)["flight_id"].to_pylist()
+
+    def test_rows_that_break_the_schema_are_set_aside_one_by_one(self, batch_bench: BatchBench, folder: Path) -> None:
+        table = pq.read_table(folder / "1.parquet")
+        carriers = table["carrier"].to_pylist()
+        carriers[7], carriers[8] = "ZZ", None
+        distances = table["distance"].to_pylist()
+        distances[9], distances[10] = float("inf"), None
+        ids = table["flight_id"].to_pylist()
+        ids[11] = None
+        for name, values in (("carrier", carriers), ("distance", distances), ("flight_id", ids)):
+            table = replace_column(table, name, pa.array(values))
+        write_parquet(table, folder / "1.parquet")
+        with pytest.raises(BadInputError, match=r"1\.parquet, row group 0: row 11, the id 'flight_id' is null"):
+            batch_bench.score(batch_bench.plan(folder, rows_per_part=100))
+        planned = batch_bench.plan(folder, "quarantine", rows_per_part=100)
+        totals = score_all(batch_bench, planned)
+        assert (500, 495, 5) == (totals.rows_in, totals.rows_out, totals.rows_quarantined)
+        aside = pq.read_table(planned.folder.path("quarantine"))
+        assert [7, 8, 9, 10, 11] == aside["row"].to_pylist()
+        assert ["107", "108", "109", "110", None] == aside["id"].to_pylist()
+        assert "the id is null" == aside["reason"].to_pylist()[4]
+        assert set(range(500)) - {107, 108, 109, 110, 111} == set(batch_bench.read(planned)["flight_id"].to_pylist())
+
+    def test_a_file_that_changes_under_the_run_is_named(self, batch_bench: BatchBench, folder: Path) -> None:
+        table = batch_bench.plan(folder)
+        write_parquet(make_table(90), folder / "0.parquet")
+        with pytest.raises(BadInputError, match=r"0\.parquet was changed while the run was under way"):
+            batch_bench.score(table)
+
+    def test_a_file_that_vanishes_under_the_run_is_named(self, batch_bench: BatchBench, folder: Path) -> None:
+        table = batch_bench.plan(folder)
+        (folder / "0.parquet").unlink()
+        with pytest.raises(BadInputError, match=r"0\.parquet was there when the run was planned"):
+            batch_bench.score(table)
+
+    def test_a_csv_line_that_cannot_be_read_is_named_and_its_range_set_aside(
+        self, batch_bench: BatchBench, tmp_path: Path
+    ) -> None:
+        pacsv.write_csv(make_table(400), tmp_path / "in.csv")
+        lines = (tmp_path / "in.csv").read_text().splitlines()
+        lines[350] = lines[350].replace(",", ",far-", 2)
+        (tmp_path / "in.csv").write_text("\n".join(lines) + "\n")
+        with pytest.raises(BadInputError, match=r"in\.csv, bytes .*far-"):
+            batch_bench.score(batch_bench.plan(tmp_path / "in.csv", rows_per_part=50))
+        totals = score_all(batch_bench, batch_bench.plan(tmp_path / "in.csv", "quarantine", rows_per_part=50))
+        assert 400 == totals.rows_in == totals.rows_out + totals.rows_quarantined
+        assert 0 < totals.rows_quarantined < 200
+
+
+class TestNoInput:
+    def test_nothing_there(self, batch_bench: BatchBench, tmp_path: Path) -> None:
+        with pytest.raises(BadInputError, match="there is nothing at"):
+            batch_bench.plan(tmp_path / "nowhere")
+
+    def test_an_empty_folder(self, batch_bench: BatchBench, tmp_path: Path) -> None:
+        (tmp_path / "in").mkdir()
+        with pytest.raises(BadInputError, match="no Parquet or CSV file"):
+            batch_bench.plan(tmp_path / "in")
+
+    def test_files_without_rows(self, batch_bench: BatchBench, tmp_path: Path) -> None:
+        write_parquet(make_table(10).slice(0, 0), tmp_path / "in" / "a.parquet")
+        with pytest.raises(BadInputError, match="the input has no rows"):
+            batch_bench.plan(tmp_path / "in")
+        (tmp_path / "b.csv").write_text("flight_id,distance\n")
+        with pytest.raises(BadInputError, match="the input has no rows"):
+            batch_bench.plan(tmp_path / "b.csv")
+
+    def test_two_formats_at_once(self, batch_bench: BatchBench, tmp_path: Path) -> None:
+        write_parquet(make_table(10), tmp_path / "in" / "a.parquet")
+        (tmp_path / "in" / "b.csv").write_text("a\n1\n")
+        with pytest.raises(BadInputError, match="holds Parquet and CSV files"):
+            batch_bench.plan(tmp_path / "in")
+
+    def test_a_compressed_csv_file(self, batch_bench: BatchBench, tmp_path: Path) -> None:
+        (tmp_path / "in.csv.gz").write_bytes(gzip.compress(b"a\n1\n"))
+        with pytest.raises(BadInputError, match="is compressed"):
+            batch_bench.plan(tmp_path / "in.csv.gz")
+
+    def test_a_file_system_that_nobody_knows(self, batch_bench: BatchBench) -> None:
+        with pytest.raises(BadInputError, match="cannot be listed"):
+            batch_bench.plan("gopher://host/in.parquet")
+
+    @pytest.mark.parametrize("name", ["nope", "distance2"])
+    def test_an_id_column_that_is_not_there(self, batch_bench: BatchBench, tmp_path: Path, name: str) -> None:
+        source = write_parquet(make_table(10), tmp_path / "in.parquet")
+        with pytest.raises(BadInputError, match=f"no column '{name}'"):
+            batch_bench.plan(source, columns=Columns(name))
+
+    def test_an_id_that_is_neither_text_nor_a_whole_number(self, batch_bench: BatchBench, tmp_path: Path) -> None:
+        source = write_parquet(make_table(10), tmp_path / "in.parquet")
+        with pytest.raises(BadInputError, match="is of type double; text or whole numbers are needed"):
+            batch_bench.plan(source, columns=Columns("distance"))
+
+
+class TestDeviceEncoder:
+    """The code for the GPU, run on NumPy: it has to give what the host's encoder gives."""
+
+    def test_the_matrix_is_that_of_the_schema(self) -> None:
+        batch = make_table(500).combine_chunks().to_batches()[0]
+        columns = schema_columns(batch, SCHEMA)
+        assert np.array_equal(SCHEMA.encode_columns(columns, 500), encode_on_device(SCHEMA, columns, 500, np), equal_nan=True)
+
+    @pytest.mark.parametrize(
+        ("name", "value"), [("carrier", "ZZ"), ("carrier", None), ("distance", float("inf")), ("departure_minute", 2**24)]
+    )
+    def test_what_the_schema_refuses_is_refused_with_the_same_words(self, name: str, value: object) -> None:
+        table = make_table(50)
+        values = table[name].to_pylist()
+        values[17] = value
+        columns = schema_columns(replace_column(table, name, pa.array(values)).combine_chunks().to_batches()[0], SCHEMA)
+        with pytest.raises(InvalidInputError) as expected:
+            SCHEMA.encode_columns(columns, 50)
+        with pytest.raises(InvalidInputError) as found:
+            encode_on_device(SCHEMA, columns, 50, np)
+        assert str(expected.value) == str(found.value)
+
+    def test_scores_agree_with_the_stored_ones(self, batch_bench: BatchBench) -> None:
+        booster = load_booster(batch_bench.package, "cpu")
+        require_parity(CudaBulkEngine(batch_bench.manifest, booster, np), batch_bench.package, batch_bench.manifest)
+
+
+def test_a_large_row_group_is_read_in_slices_that_join_without_a_seam(batch_bench: BatchBench, tmp_path: Path) -> None:
+    table = make_table(10_000)
+    planned = batch_bench.plan(write_parquet(table, tmp_path / "in.parquet", row_group_size=10_000), rows_per_part=900)
+    assert len(planned.parts()) > 10
+    score_all(batch_bench, planned)
+    found = batch_bench.read(planned)
+    assert list(range(10_000)) == found["flight_id"].to_pylist()
+    assert pc.max(pc.abs(pc.subtract(found["score"], pa.array(expected_scores(batch_bench, 10_000))))).as_py() < 1e-5
