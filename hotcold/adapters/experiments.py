@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hotcold.adapters.mlflow_client import connect, talking
+from hotcold.adapters.mlflow_client import connect, find_experiment, talking
 from hotcold.adapters.training import Trained, Trainer
 from hotcold.domain.metrics import CalibrationBin, Metrics
 from hotcold.domain.schema import Matrix
@@ -105,7 +105,7 @@ class ExperimentLog:
         """
         with talking(self._uri, f"log a run of {report.model}"):
             client = connect(self._uri)
-            run = client.create_run(_experiment(client, report.model), tags=report.tags)
+            run = client.create_run(find_experiment(client, report.model), tags=report.tags)
             try:
                 logged = _write_run(client, run.info, report, trainer, trained)
             except BaseException:
@@ -113,20 +113,6 @@ class ExperimentLog:
                 raise
             client.set_terminated(run.info.run_id)
         return LoggedRun(run.info.run_id, logged.model_id, logged.artifact_location)
-
-
-def _experiment(client: Any, name: str) -> str:
-    from mlflow.exceptions import MlflowException
-
-    if experiment := client.get_experiment_by_name(name):
-        return str(experiment.experiment_id)
-    try:
-        return str(client.create_experiment(name))
-    except MlflowException:
-        # Somebody else may have made it in between.
-        if experiment := client.get_experiment_by_name(name):
-            return str(experiment.experiment_id)
-        raise
 
 
 def _write_run(client: Any, run: Any, report: TrainingReport, trainer: Trainer, trained: Trained) -> Any:

@@ -65,6 +65,26 @@ def talking(tracking_uri: str, doing: str) -> Iterator[None]:
         raise RegistryError(f"MLflow at {_public(tracking_uri)} cannot {doing}: {_first_line(error)}") from error
 
 
+def find_experiment(client: Any, name: str) -> str:
+    """Id of the experiment of that name, which is made if it is new.
+
+    Args:
+        client: from `connect`.
+        name: of the experiment.
+    """
+    from mlflow.exceptions import MlflowException
+
+    if experiment := client.get_experiment_by_name(name):
+        return str(experiment.experiment_id)
+    try:
+        return str(client.create_experiment(name))
+    except MlflowException:
+        # Somebody else may have made it in between.
+        if experiment := client.get_experiment_by_name(name):
+            return str(experiment.experiment_id)
+        raise
+
+
 def _require_alive(tracking_uri: str) -> None:
     """Ask a server for its health, once and briefly, because MLflow's client would first retry for a long time."""
     if not tracking_uri.startswith(("http://", "https://")):
