@@ -84,8 +84,9 @@ def open_cluster(cluster: str = "auto", scratch: Path | None = None, workers: in
 def _start(device: Device, scratch: Path | None, workers: int) -> Iterator[Any]:
     options = {
         "host": "127.0.0.1",
-        # The dashboard shows every task's arguments and listens for anyone on the host.
-        "dashboard_address": None,
+        # On loopback, like everything else, and never in the way of another cluster's.
+        "dashboard_address": "127.0.0.1:0",
+        "worker_dashboard_address": "127.0.0.1:0",
         "silence_logs": logging.ERROR,
         "local_directory": str(scratch) if scratch else None,
     }

@@ -11,6 +11,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from hotcold.domain.errors import BatchError
 
+_TEMPORARY = ".hotcold-"
+
 
 class Folder:
     """A folder with atomic writes. On a local disk a file is fsynced before it gets its name; elsewhere it is one upload.
@@ -84,6 +86,15 @@ class Folder:
         except FileNotFoundError:
             return
 
+    def delete_leftovers(self) -> int:
+        """Delete what writers that were killed have left in it and below; nobody may be writing. How many files it was."""
+        if not self.is_local:
+            return 0
+        leftovers = [path for path in Path(self._root).rglob(f"{_TEMPORARY}*") if path.is_file()]
+        for path in leftovers:
+            path.unlink(missing_ok=True)
+        return len(leftovers)
+
     def delete_file(self, name: str) -> None:
         """Delete a file; no matter if it is gone already."""
         try:
@@ -95,7 +106,7 @@ class Folder:
 def _write_locally(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Hidden, so that whoever lists the folder while a writer was killed does not take it for data.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:8]}-{path.name}")
     try:
         with temporary.open("wb") as file:
             file.write(content)

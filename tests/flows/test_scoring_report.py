@@ -1,0 +1,195 @@
+"""What a batch run shows in the Prefect UI and in MLflow, and that it goes on where neither can be reached."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.testing.utilities import prefect_test_harness
+
+from hotcold.adapters.mlflow_client import connect
+from hotcold.domain.errors import RegistryError
+from hotcold.domain.scoring_summary import Progress
+from tasks import scoring_progress
+from tasks.scoring_progress import ProgressArtifact
+from tasks.scoring_report import log_scoring_if_reachable, log_scoring_to_mlflow, publish_scoring_report, scoring_page
+from tests.fixtures.summaries import TABLE, make_published, make_summary
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _prefect() -> Iterator[None]:
+    with prefect_test_harness():
+        yield
+
+
+def in_a_flow(work: Callable[[], Any]) -> Any:
+    """Run something as the body of a flow."""
+
+    @flow(name="reporting", persist_result=False)
+    def reporting() -> Any:
+        return work()
+
+    return reporting()
+
+
+def artifacts(key: str) -> list[Any]:
+    with get_client(sync_client=True) as client:
+        return client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
+
+
+def progress(done: int) -> Progress:
+    return Progress(done * 100, 1000, done, 10, float(done))
+
+
+def test_the_report_is_two_tables_and_a_page() -> None:
+    in_a_flow(lambda: publish_scoring_report(make_summary(published=make_published(), model="shown")))
+    (facts,), (gates,), (page,) = (artifacts(key) for key in ("scores-shown", "score-gates-shown", "scored-shown"))
+    table = {row["fact"]: row["value"] for row in json.loads(facts.data)}
+
+    assert {
+        "outcome": "refused: quarantined is HARM",
+        "table": TABLE,
+        "rows scored": "1,000",
+        "rows quarantined": "500",
+        "input files": "3, of which 1 cannot be read",
+        "parts": "12, of which 10 by this run",
+        "time": "4 s, 200 rows/s",
+        "parameter rows_per_part": "100",
+    }.items() <= table.items()
+    assert ("quarantined", "HARM") == (json.loads(gates.data)[1]["gate"], json.loads(gates.data)[1]["verdict"])
+    assert ("table", "table", "markdown") == (facts.type, gates.type, page.type)
+    assert facts.flow_run_id == page.flow_run_id is not None
+
+
+def test_the_page_begins_with_the_verdict_and_holds_the_picture() -> None:
+    page = scoring_page(make_summary())
+    assert page.startswith(
+        "# flights 1.2.0: refused\n\nquarantined is HARM\n\n3 of 6 checks are SAFE.\n\n- quarantined is HARM: 500"
+    )
+    picture = re.search(r"!\[[^]]*\]\(data:image/png;base64,([^)]+)\)", page)
+    assert picture and base64.b64decode(picture[1]).startswith(b"\x89PNG")
+
+
+def test_the_page_lists_what_was_set_aside_and_lets_no_input_write_in_it() -> None:
+    page = scoring_page(make_summary())
+    assert "- file:///in/b.parquet, an unknown number of rows: the footer is damaged \\| &lt;script&gt;" in page
+    assert "- file:///in/c.parquet, 500 rows: row group 0: row 17, dep\\_hour is 99" in page
+    assert "- … and 28 more" in page
+    assert "<script>" not in page
+
+
+def test_a_run_that_had_nothing_to_do_can_be_shown() -> None:
+    page = scoring_page(make_summary([], parts_now=0, rows_now=0, gates=(), outcome="published"))
+    assert page.startswith("# flights 1.2.0: published\n")
+    assert "| speed | all parts were done before |" in page
+    assert "| mean score | none |" in page
+
+
+def test_progress_is_one_artifact_of_the_run_that_ends_with_the_last_word() -> None:
+    def work() -> None:
+        with ProgressArtifact("moving", interval_s=0.0) as shown:
+            for done in range(1, 11):
+                shown.update(progress(done))
+                time.sleep(0.02)
+
+    in_a_flow(work)
+    (artifact,) = artifacts("scoring-moving")
+    assert ("progress", 100.0, "1,000 of 1,000 rows, 100 rows/s") == (artifact.type, artifact.data, artifact.description)
+    assert artifact.flow_run_id
+
+
+def test_progress_is_told_once_per_interval_and_the_last_one_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[float] = []
+    # Mocked to count the calls, which no answer of the server tells.
+    monkeypatch.setattr(scoring_progress, "create_progress_artifact", lambda percent, *_: sent.append(percent) or "id")
+    monkeypatch.setattr(scoring_progress, "update_progress_artifact", lambda _, percent, *__: sent.append(percent))
+    now = 100.0
+
+    def work() -> None:
+        nonlocal now
+        shown = ProgressArtifact("often", clock=lambda: now)
+        for done in range(1, 10):
+            shown.update(progress(done))
+            shown._sender.join()  # type: ignore[union-attr]
+            now += 0.5
+        shown.close()
+        shown.close()
+
+    in_a_flow(work)
+    assert [10.0, 50.0, 90.0] == sent
+
+
+def test_a_prefect_that_fails_is_told_of_once_and_asked_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    create, failures = scoring_progress.create_progress_artifact, iter(range(3))
+
+    def fail(*arguments: Any) -> Any:
+        if next(failures, None) is not None:
+            raise httpx.ConnectError("All connection attempts failed")
+        return create(*arguments)
+
+    # Mocked, because a harness's server that is away could not end the flow run either.
+    monkeypatch.setattr(scoring_progress, "create_progress_artifact", fail)
+
+    def work() -> None:
+        shown = ProgressArtifact("hiccup", interval_s=0.0)
+        for done in range(1, 6):
+            shown.update(progress(done))
+            shown._sender.join()  # type: ignore[union-attr]
+        shown.close()
+
+    in_a_flow(work)
+    assert 1 == sum("the progress is not shown" in record.message for record in caplog.records)
+    assert [50.0] == [artifact.data for artifact in artifacts("scoring-hiccup")]
+
+
+def test_a_prefect_that_hangs_does_not_hold_the_run_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+    # Mocked for the same reason.
+    monkeypatch.setattr(scoring_progress, "create_progress_artifact", lambda *_: answered.wait(30))
+    monkeypatch.setattr(scoring_progress, "_LAST_WORD_S", 0.1)
+
+    def work() -> float:
+        began = time.monotonic()
+        with ProgressArtifact("hanging", interval_s=0.0) as shown:
+            for done in range(1, 11):
+                shown.update(progress(done))
+        return time.monotonic() - began
+
+    assert in_a_flow(work) < 1.0
+    answered.set()
+
+
+def test_the_table_is_logged_to_mlflow(mlflow_sqlite: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_sqlite)
+    run_id = in_a_flow(lambda: log_scoring_if_reachable(make_summary()))
+    assert TABLE == connect(mlflow_sqlite).get_run(run_id).data.tags["hotcold.table"]
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", ""])
+def test_without_mlflow_a_run_warns_and_goes_on(
+    uri: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setattr(log_scoring_to_mlflow, "retry_delay_seconds", 0)
+    assert in_a_flow(lambda: log_scoring_if_reachable(make_summary())) is None
+    assert [f"table {TABLE} is not in MLflow"] == [
+        record.message.partition(":")[0] for record in caplog.records if "is not in MLflow" in record.message
+    ]
+
+
+def test_the_task_itself_says_that_mlflow_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(RegistryError, match="does not answer"):
+        in_a_flow(lambda: log_scoring_to_mlflow.with_options(retries=0)(make_summary()))
