@@ -184,6 +184,13 @@ def entity_ids(flights: Flights) -> list[str]:
     return [f"{carrier}{number}" for carrier, number in zip(flights.carrier, flights.number.tolist(), strict=True)]
 
 
+def flight_ids(flights: Flights) -> list[str]:
+    """Carrier, number, origin and day, such as `UA1545-EWR-2013-10-01`: names one flight, and no other of the year."""
+    days = np.datetime_as_string(flights.day).tolist()
+    names = zip(entity_ids(flights), flights.origin, days, strict=True)
+    return [f"{flight}-{origin}-{day}" for flight, origin, day in names]
+
+
 def same_key_counts(keys: NDArray[np.int64]) -> NDArray[np.int32]:
     """For each of n rows, how many rows carry the same key, itself included; shape (n,)."""
     _, group, counts = np.unique(keys, return_inverse=True, return_counts=True)
