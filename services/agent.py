@@ -254,7 +254,7 @@ class Agent:
 def main() -> None:
     """Run the agent of this node until SIGTERM."""
     from hotcold.adapters.envoy import EdgeFiles, EnvoyAdmin
-    from hotcold.adapters.node_lock import hold_node
+    from hotcold.adapters.locks import hold_node
     from hotcold.adapters.release_database import ReleaseDatabase
     from hotcold.adapters.stack_record import read_stack
     from hotcold.adapters.structured_log import log_as_json
