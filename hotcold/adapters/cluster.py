@@ -22,6 +22,13 @@ _FIRST_WORKER_S = 60.0
 # Share of a GPU's memory that RMM takes at once; the rest is for the CUDA context and what libraries allocate themselves.
 _POOL_SHARE = 0.7
 _SPILL_SHARE = 0.8
+# The profiler looks into every thread a hundred times a second, which costs 5 % of the scoring; the rest is bookkeeping for a
+# dashboard that nobody watches.
+_QUIET = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.admin.tick.interval": "1s",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +89,9 @@ def open_cluster(cluster: str = "auto", scratch: Path | None = None, workers: in
 
 @contextmanager
 def _start(device: Device, scratch: Path | None, workers: int) -> Iterator[Any]:
+    import dask
+    import distributed  # noqa: F401 - brings its defaults into Dask's configuration, which must not happen within `set`
+
     options = {
         "host": "127.0.0.1",
         # On loopback, like everything else, and never in the way of another cluster's.
@@ -91,7 +101,8 @@ def _start(device: Device, scratch: Path | None, workers: int) -> Iterator[Any]:
         "local_directory": str(scratch) if scratch else None,
     }
     try:
-        cluster = _cuda_cluster(options) if device == "cuda" else _cpu_cluster(options, workers)
+        with dask.config.set(_QUIET):
+            cluster = _cuda_cluster(options) if device == "cuda" else _cpu_cluster(options, workers)
     except Exception as error:
         # The libraries raise whatever their drivers, sockets and subprocesses raise.
         raise ClusterError(f"the {device} cluster cannot be started: {type(error).__name__}: {error}") from error

@@ -124,7 +124,7 @@ def score_part(job: ScoringJob, part: Part, files: Mapping[int, InputFile]) -> R
         where=f"process {os.getpid()}",
     )
     # Last, so that a part with a receipt is complete.
-    Folder(job.table_url).write(f"{RECEIPTS}/{part.name}.json", receipt_bytes(receipt))
+    Folder(job.table_url).write(f"{RECEIPTS}/{part.name}.json", receipt_bytes(receipt), durable=False)
     return receipt
 
 

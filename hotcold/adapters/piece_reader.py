@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -17,6 +18,7 @@ from hotcold.domain.errors import BadInputError
 from hotcold.domain.schema import Schema
 
 _BUFFER_BYTES = 1 << 20
+_FOOTERS = 32
 _NULLS = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
 
 
@@ -66,9 +68,8 @@ def read_piece(file: InputFile, piece: Piece, wanted: Wanted, batch_rows: int) -
 
 
 def _read_parquet(file: InputFile, piece: Piece, wanted: Wanted, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    footer, found = _footer(file)
     with open_input(file) as source:
-        footer = pq.read_metadata(source)
-        found = footer.schema.to_arrow_schema()
         _require_others(file, found.names, wanted)
         require_columns(found, wanted.schema)
         texts = [name for name in wanted.categories if name in found.names]
@@ -77,6 +78,14 @@ def _read_parquet(file: InputFile, piece: Piece, wanted: Wanted, batch_rows: int
         groups = list(range(piece.first, piece.first + piece.count))
         batches = parquet.iter_batches(batch_rows, row_groups=groups, columns=chosen, use_threads=False)
         yield from _window(batches, piece.skip_rows, piece.rows)
+
+
+@lru_cache(maxsize=_FOOTERS)
+def _footer(file: InputFile) -> tuple[pq.FileMetaData, pa.Schema]:
+    """Kept, because every part of a file needs it and it grows with the number of row groups."""
+    with open_input(file) as source:
+        footer = pq.read_metadata(source)
+    return footer, footer.schema.to_arrow_schema()
 
 
 def _window(batches: Iterator[pa.RecordBatch], skip: int, rows: int | None) -> Iterator[pa.RecordBatch]:

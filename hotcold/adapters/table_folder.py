@@ -37,15 +37,21 @@ class Folder:
         """Path of a file as its file system knows it."""
         return f"{self._root.rstrip('/')}/{name}"
 
-    def write(self, name: str, content: bytes) -> None:
+    def write(self, name: str, content: bytes, durable: bool = True) -> None:
         """Write a file, or replace it; readers see the old content or the new.
+
+        Args:
+            name: path below this folder.
+            content: all of it.
+            durable: it is on disk when this returns, whatever happens to the machine; not worth its time for what can be
+                made again and is recognised when it is torn.
 
         Raises:
             BatchError: the disk or the store does not take it; names the folder and what was needed.
         """
         try:
             if self.is_local:
-                _write_locally(Path(self.path(name)), content)
+                _write_locally(Path(self.path(name)), content, durable)
             else:
                 self._files.pipe_file(self.path(name), content)
         except OSError as error:
@@ -103,20 +109,22 @@ class Folder:
             return
 
 
-def _write_locally(path: Path, content: bytes) -> None:
+def _write_locally(path: Path, content: bytes, durable: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Hidden, so that whoever lists the folder while a writer was killed does not take it for data.
     temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:8]}-{path.name}")
     try:
         with temporary.open("wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    if durable:
+        _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

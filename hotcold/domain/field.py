@@ -106,6 +106,31 @@ def encode_column(field: Field, column: Column) -> NDArray[Any]:
     return _encode_categories(field, column)
 
 
+def is_clearly_clean(field: Field, column: Column, values: NDArray[Any]) -> bool:
+    """Whether a column needs no check with the whole matrix, which costs several passes over it.
+
+    Args:
+        field: the feature.
+        column: as it was given.
+        values: what `encode_column` made of it.
+
+    Returns:
+        True only if every value suits the feature; false where that is not seen at a glance.
+    """
+    if isinstance(column, DictionaryColumn):
+        # Unknown values have been refused, and missing ones too where the feature does not allow them.
+        return True
+    if not len(values):
+        return True
+    if field.limits:
+        lowest, highest = field.limits
+        is_whole = isinstance(column, np.ndarray) and column.dtype.kind in "iu"
+        return is_whole and bool(lowest <= column.min() and column.max() <= highest)  # type: ignore[union-attr]
+    if field.nullable:
+        return not bool(np.isinf(values).any())
+    return bool(np.isfinite(values.sum(dtype=np.float64)))
+
+
 def mark_column(field: Field, column: NDArray[Any] | DictionaryColumn) -> NDArray[np.bool_]:
     """Find the values of a column that the feature does not allow.
 

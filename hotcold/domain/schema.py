@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hotcold.domain.errors import InvalidInputError, SchemaError
-from hotcold.domain.field import Column, DictionaryColumn, Field, encode_column, json_type, mark_column
+from hotcold.domain.field import Column, DictionaryColumn, Field, encode_column, is_clearly_clean, json_type, mark_column
 
 Matrix = NDArray[np.float32]
 
@@ -122,6 +122,7 @@ class Schema:
             InvalidInputError: names the row and the field at fault.
         """
         matrix = np.empty((rows, len(self.fields)), dtype=np.float32)
+        is_clean = True
         for index, field in enumerate(self.fields):
             column = columns.get(field.name)
             if column is None:
@@ -134,8 +135,10 @@ class Schema:
                     f"the column {field.name!r} has {len(column)} values; needed are {rows}", field=field.name
                 )
             else:
-                matrix[:, index] = encode_column(field, column)
-        return self.check_matrix(matrix)
+                values = encode_column(field, column)
+                matrix[:, index] = values
+                is_clean = is_clean and is_clearly_clean(field, column, values)
+        return matrix if is_clean else self.check_matrix(matrix)
 
     def find_bad_rows(self, columns: Mapping[str, NDArray[Any] | DictionaryColumn], rows: int) -> NDArray[np.intp]:
         """Find the rows that `encode_columns` would refuse.
