@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,15 +14,13 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from hotcold.adapters.batch_input import list_input, measure_files, open_input
-from hotcold.adapters.part_files import DATA, INDEX, RECEIPTS, WRITER, output_columns, read_receipt
-from hotcold.adapters.table_folder import Folder
+from hotcold.adapters.part_files import RECEIPTS, WRITER, output_columns, read_receipt
+from hotcold.adapters.table_folder import DATA, LINEAGE_FILE, TABLES, Folder
 from hotcold.domain.batch_plan import BatchPlan, Columns, FileFormat, InputFile, OnBadPart, Part
 from hotcold.domain.errors import BadInputError, BatchError
 from hotcold.domain.receipt import Receipt
 
-TABLES = "tables"
 PLAN_FILE = "plan.json"
-LINEAGE_FILE = "SCORES.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +172,19 @@ def write_lineage(folder: Folder, lineage: dict[str, Any]) -> None:
     folder.write(LINEAGE_FILE, orjson.dumps(lineage, option=orjson.OPT_INDENT_2))
 
 
-def delete_index(folder: Folder) -> None:
-    """Delete what only the building of the score store needed."""
-    folder.child(INDEX).delete()
+def delete_abandoned(output_url: str, kept: Collection[str], before: float) -> int:
+    """Delete tables that were planned long ago and that nobody knows: runs that were given up, deletions that were killed.
+
+    Args:
+        output_url: folder that readers know.
+        kept: ids of tables that stay.
+        before: seconds since the epoch; what was planned later stays.
+
+    Returns:
+        How many were deleted.
+    """
+    tables = Folder(f"{output_url.rstrip('/')}/{TABLES}")
+    gone = [name for name in tables.folders() if name not in kept and tables.child(name).modified(PLAN_FILE) < before]
+    for name in gone:
+        tables.child(name).delete()
+    return len(gone)

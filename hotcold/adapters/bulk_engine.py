@@ -121,6 +121,9 @@ def _hold_to_one_thread() -> None:
     import pyarrow as pa
     from threadpoolctl import threadpool_limits
 
+    if "jemalloc" in pa.supported_memory_backends():
+        # Of Arrow's allocators, the one that keeps pages between batches without keeping everything.
+        pa.set_memory_pool(pa.jemalloc_memory_pool())
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     threadpool_limits(1)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hotcold.domain.errors import BadInputError, BatchError
 from hotcold.domain.receipt import Receipt
 
-DATA, INDEX, QUARANTINE, RECEIPTS = "data", "index", "quarantine", "receipts"
+INDEX, QUARANTINE, RECEIPTS = "index", "quarantine", "receipts"
 SCORE_COLUMN = "score"
 WRITER = f"pyarrow {pa.__version__}, layout 1"
 

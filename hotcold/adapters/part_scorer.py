@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from hotcold.adapters.arrow_columns import schema_columns
 from hotcold.adapters.bulk_engine import BulkEngine, bulk_engine
 from hotcold.adapters.part_files import (
-    DATA,
     INDEX,
     QUARANTINE,
     RECEIPTS,
@@ -28,7 +27,7 @@ from hotcold.adapters.part_files import (
 )
 from hotcold.adapters.piece_reader import Wanted, count_csv_rows, read_piece
 from hotcold.adapters.score_index import encode_fragment
-from hotcold.adapters.table_folder import Folder
+from hotcold.adapters.table_folder import DATA, Folder
 from hotcold.domain.batch_plan import Columns, FileFormat, InputFile, OnBadPart, Part, Piece
 from hotcold.domain.errors import BadInputError, InvalidInputError
 from hotcold.domain.receipt import SHOWN_PROBLEMS, Problem, Receipt, Timings
@@ -132,7 +131,7 @@ def _write_files(job: ScoringJob, part: Part, done: _Rows, scores: NDArray[np.fl
     folder = Folder(job.table_url)
     if job.with_index:
         ids = pa.chunked_array([batch.column(0) for batch in done.columns], job.written.field(0).type)
-        folder.write(f"{INDEX}/{part.name}.idx", encode_fragment(ids, scores))
+        folder.write(f"{INDEX}/{part.name}.idx", encode_fragment(ids, scores), durable=False)
     if done.set_aside:
         folder.write(f"{QUARANTINE}/{part.name}.parquet", quarantine_file(done.set_aside))
     folder.write(f"{DATA}/{part.name}.parquet", content)
