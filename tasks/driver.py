@@ -11,18 +11,9 @@ from prefect.futures import PrefectFuture
 from hotcold.adapters.release_database import ReleaseDatabase
 from hotcold.domain.errors import DatabaseError, HotcoldError
 from hotcold.domain.gate import Gate
+from hotcold.domain.instructions import Instruction, Package, SetStage, Smoke
 from hotcold.domain.plan import Plan
-from hotcold.domain.release import (
-    EXPOSED,
-    Instruction,
-    Observation,
-    Package,
-    Phase,
-    Release,
-    SetStage,
-    Smoke,
-    advance,
-)
+from hotcold.domain.release import EXPOSED, Observation, Phase, Release, advance
 from hotcold.domain.serving import ModelStatus
 from hotcold.domain.smoke import judge_health, judge_probe
 from hotcold.rollback import confirmed_share

@@ -1,0 +1,289 @@
+"""score-batch, run in a real Prefect on a real Dask cluster, with real packages, releases and score store."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from prefect import State
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.score_batch import score_batch
+from hotcold.adapters.batch_table import table_folder
+from hotcold.adapters.locks import hold_output
+from hotcold.adapters.mlflow_client import connect
+from hotcold.adapters.release_database import ReleaseDatabase
+from hotcold.adapters.score_database import ScoreDatabase
+from hotcold.adapters.score_lookup import ScoreLookup
+from hotcold.adapters.score_pointer import open_table, read_pointer
+from hotcold.domain.errors import BadInputError, BatchError
+from hotcold.domain.package import Manifest
+from hotcold.settings import Settings
+from tests.fixtures.batch import make_table, write_parquet
+from tests.fixtures.data_plane import wait_until
+from tests.fixtures.packages import MODEL
+from tests.fixtures.releases import promote, take_back
+
+ROWS = 5_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _prefect() -> Iterator[None]:
+    with prefect_test_harness():
+        yield
+
+
+class Scene:
+    """An installation with releases and batch runs, without servers.
+
+    Args:
+        home: of the installation.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.settings = Settings()
+        self.output = str(home / "out")
+        self.releases = ReleaseDatabase(self.settings.release_database_url)
+        self.releases.prepare()
+        self.scores = ScoreDatabase(self.settings.release_database_url)
+
+    def input(self, rows: int = ROWS, seed: int = 0, name: str = "in.parquet") -> Path:
+        return write_parquet(make_table(rows, seed), self.home / name)
+
+    def score(self, **parameters: Any) -> State:
+        given = {"output_url": self.output, "id_column": "flight_id", "rows_per_part": 1000, "cluster": "local"}
+        return score_batch(model=MODEL, return_state=True, **(given | parameters))
+
+    def shown(self) -> pa.Table:
+        return pq.read_table(open_table(self.output))
+
+    def lookup(self, entity: str) -> float | None:
+        found = ScoreLookup(self.settings.score_store, MODEL).find(entity)
+        return found.score if found else None
+
+    def lineage(self) -> dict[str, Any]:
+        return dict(json.loads((Path(self.output) / "SCORES.json").read_text()))
+
+    def close(self) -> None:
+        self.releases.close()
+        self.scores.close()
+
+
+@pytest.fixture
+def scene(tmp_path: Path, bento_home: Path, monkeypatch: pytest.MonkeyPatch, mlflow_sqlite: str) -> Iterator[Scene]:
+    monkeypatch.setenv("HOTCOLD_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_sqlite)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "bentoml").symlink_to(bento_home)
+    made = Scene(tmp_path / "home")
+    yield made
+    made.close()
+
+
+def message(state: State) -> str:
+    return f"{state.name}: {state.message}"
+
+
+def test_the_champions_scores_are_published_looked_up_and_shown(
+    scene: Scene, small_package: Manifest, mlflow_sqlite: str
+) -> None:
+    promote(scene.releases, small_package.ref)
+    source = scene.input()
+    state = scene.score(input_url=str(source), passthrough=["day"])
+    assert state.is_completed(), message(state)
+
+    table, lineage = scene.shown(), scene.lineage()
+    assert (ROWS, ["flight_id", "score", "day"]) == (len(table), table.column_names)
+    assert pytest.approx(table["score"][17].as_py()) == scene.lookup("17")
+    assert scene.lookup("no-such-flight") is None
+    assert (small_package.digest, ROWS, ROWS, 0) == tuple(
+        lineage[name] for name in ("digest", "rows_in", "rows", "rows_quarantined")
+    )
+    assert lineage.keys() >= {"input_fingerprint", "mlflow_run", "flow_run", "seconds", "content_sha256"}
+    assert not Path(table_folder(scene.output, lineage["table"]).path("index")).exists()
+
+    client = connect(mlflow_sqlite)
+    experiment = client.get_experiment_by_name(f"{MODEL}-scoring")
+    run = client.search_runs([experiment.experiment_id])[0]
+    assert (ROWS, lineage["table"]) == (run.data.metrics["rows"], run.data.tags["hotcold.table"])
+    with get_client(sync_client=True) as prefect:
+        keys = {
+            artifact.key
+            for artifact in prefect.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(like_=f"%{MODEL}")))
+        }
+    assert {f"scores-{MODEL}", f"score-gates-{MODEL}", f"scored-{MODEL}", f"scoring-{MODEL}"} <= keys
+
+
+def test_a_run_that_is_repeated_scores_nothing_and_changes_nothing(scene: Scene, small_package: Manifest) -> None:
+    promote(scene.releases, small_package.ref)
+    source = scene.input()
+    assert scene.score(input_url=str(source)).is_completed()
+    before, pointer = scene.lineage(), read_pointer(scene.output)
+    # A cluster that cannot be reached would fail the run, if it were needed.
+    assert scene.score(input_url=str(source)).is_completed()
+    assert pointer == read_pointer(scene.output)
+    assert before["content_sha256"] == scene.lineage()["content_sha256"]
+
+
+def test_a_scheduled_run_needs_nothing_but_the_model(scene: Scene, small_package: Manifest) -> None:
+    promote(scene.releases, small_package.ref)
+    source = scene.input()
+    assert scene.score(input_url=str(source), passthrough=["day"]).is_completed()
+    write_parquet(make_table(ROWS + 500, seed=3), source)
+    state = score_batch(model=MODEL, return_state=True)
+    assert state.is_completed(), message(state)
+    assert (ROWS + 500, ["flight_id", "score", "day"]) == (len(scene.shown()), scene.shown().column_names)
+
+
+def test_without_an_input_ever_named_there_is_nothing_to_do(scene: Scene) -> None:
+    state = score_batch(model=MODEL, return_state=True)
+    assert ("Skipped", True) == (state.name, state.is_completed())
+
+
+def test_a_table_of_the_candidate_waits_for_its_promotion_and_goes_with_the_undo(
+    scene: Scene, small_package: Manifest, other_package: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One decision moves both paths: the pointers move in the transactions of the release."""
+    promote(scene.releases, small_package.ref)
+    source = scene.input()
+    assert scene.score(input_url=str(source)).is_completed()
+    first, before = read_pointer(scene.output).table, scene.lookup("17")
+
+    monkeypatch.setattr("tasks.scoring.package_version", lambda *_: other_package.ref)
+    monkeypatch.setattr("hotcold.adapters.registry.Registry.resolve", lambda *_, **__: other_package.version)
+    state = scene.score(input_url=str(source), version=other_package.version, quality={"max_psi": 10.0})
+    assert state.is_completed(), message(state)
+    assert "is not the champion" in (state.message or "")
+    assert first == read_pointer(scene.output).table
+
+    promote(scene.releases, other_package.ref)
+    (pointer,) = scene.scores.read_pointers(MODEL)
+    assert pointer.table.startswith(other_package.digest[:12])
+
+    take_back(scene.releases, MODEL)
+    (pointer,) = scene.scores.read_pointers(MODEL)
+    assert first == pointer.table
+    (request,) = scene.scores.read_requests()
+    assert (str(source), None) == (request.parameters["input_url"], request.parameters["version"])
+    state = score_batch(**request.parameters, return_state=True)
+    assert state.is_completed(), message(state)
+    assert (first, before) == (read_pointer(scene.output).table, scene.lookup("17"))
+
+
+def test_repeated_ids_are_refused_and_named_and_readers_keep_what_they_have(scene: Scene, small_package: Manifest) -> None:
+    promote(scene.releases, small_package.ref)
+    assert scene.score(input_url=str(scene.input())).is_completed()
+    before = read_pointer(scene.output)
+    table = make_table(ROWS)
+    doubled = pa.concat_tables([table, table.slice(1234, 2)])
+    state = scene.score(input_url=str(write_parquet(doubled, scene.home / "doubled.parquet")))
+    assert state.is_failed()
+    assert "2 rows repeat an id" in (state.message or "")
+    assert "1234 in row 234 of part-000001 and row 0 of part-000005" in (state.message or "")
+    assert before == read_pointer(scene.output)
+    assert ROWS == len(scene.shown())
+    allowed = scene.score(input_url=str(scene.home / "doubled.parquet"), quality={"unique_ids": False})
+    assert allowed.is_completed(), message(allowed)
+    assert ROWS + 2 == len(scene.shown())
+
+
+def test_a_table_that_did_not_pass_is_published_with_other_limits_without_scoring_again(
+    scene: Scene, small_package: Manifest
+) -> None:
+    promote(scene.releases, small_package.ref)
+    table = make_table(ROWS)
+    carriers = table["carrier"].to_pylist()
+    carriers[:100] = ["ZZ"] * 100
+    table = table.set_column(table.schema.get_field_index("carrier"), "carrier", pa.array(carriers))
+    source = str(write_parquet(table, scene.home / "in.parquet"))
+    refused = scene.score(input_url=source, on_bad_part="quarantine")
+    assert refused.is_failed()
+    assert "100 of 5,000 rows, 2.00 %" in (refused.message or "")
+    assert "'ZZ'" in (refused.message or "")
+    receipts = sorted((path.name, path.stat().st_mtime_ns) for path in Path(scene.output).glob("tables/*/receipts/*.json"))
+    accepted = scene.score(input_url=source, on_bad_part="quarantine", quality={"max_quarantined_pct": 5.0})
+    assert accepted.is_completed(), message(accepted)
+    assert receipts == sorted(
+        (path.name, path.stat().st_mtime_ns) for path in Path(scene.output).glob("tables/*/receipts/*.json")
+    )
+    assert (ROWS - 100, 100) == (len(scene.shown()), scene.lineage()["rows_quarantined"])
+
+
+def test_a_champion_that_is_replaced_in_mid_run_does_not_publish(
+    scene: Scene, small_package: Manifest, other_package: Manifest
+) -> None:
+    promote(scene.releases, small_package.ref)
+    source = scene.input(60_000)
+    states: list[State] = []
+    run = threading.Thread(target=lambda: states.append(scene.score(input_url=str(source))))
+    run.start()
+    wait_until(lambda: list(Path(scene.output).glob("tables/*/receipts/*.json")), "the first part")
+    promote(scene.releases, other_package.ref)
+    run.join(timeout=120)
+    assert states[0].is_completed(), message(states[0])
+    assert f"{small_package.ref.tag} is not the champion, {other_package.ref.tag} is" in (states[0].message or "")
+    assert () == scene.scores.read_pointers(MODEL)
+
+
+def test_it_needs_no_mlflow_for_a_package_that_is_there(
+    scene: Scene, small_package: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promote(scene.releases, small_package.ref)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    state = scene.score(input_url=str(scene.input()))
+    assert state.is_completed(), message(state)
+    assert ROWS == len(scene.shown())
+
+
+def test_a_second_run_to_the_same_output_is_told_so(scene: Scene, small_package: Manifest) -> None:
+    promote(scene.releases, small_package.ref)
+    with hold_output(scene.settings, scene.output):
+        state = scene.score(input_url=str(scene.input()))
+    assert state.is_failed()
+    with pytest.raises(BatchError, match="another run writes to"):
+        state.result()
+
+
+def test_bad_input_fails_the_run_with_its_name(scene: Scene, small_package: Manifest) -> None:
+    promote(scene.releases, small_package.ref)
+    source = scene.input()
+    source.write_bytes(source.read_bytes()[:5000])
+    state = scene.score(input_url=str(source))
+    assert state.is_failed()
+    with pytest.raises(BadInputError, match=r"in\.parquet: not a complete Parquet file"):
+        state.result()
+
+
+def test_old_tables_are_deleted_and_those_an_undo_needs_are_kept(scene: Scene, small_package: Manifest) -> None:
+    promote(scene.releases, small_package.ref)
+    source = scene.input(1000)
+    for seed in range(7):
+        write_parquet(make_table(1000, seed=seed), source)
+        assert scene.score(input_url=str(source), quality={"max_psi": 10.0}).is_completed()
+    kept = {path.name for path in Path(scene.output, "tables").iterdir()}
+    assert 5 == len(kept)
+    assert kept == {table.id for table in scene.scores.read_tables(MODEL)}
+    assert read_pointer(scene.output).table in kept
+
+
+def test_a_store_that_was_lost_is_built_again(scene: Scene, small_package: Manifest) -> None:
+    promote(scene.releases, small_package.ref)
+    source = scene.input()
+    assert scene.score(input_url=str(source)).is_completed()
+    score = scene.lookup("17")
+    for path in Path(scene.settings.score_store, MODEL).glob("*.mdb"):
+        path.unlink()
+    began = time.monotonic()
+    assert scene.score(input_url=str(source)).is_completed()
+    assert score == scene.lookup("17")
+    assert time.monotonic() - began < 30
