@@ -8,7 +8,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check up down bench-hot lock clean
+.PHONY: help demo test check up down bench-hot bench-cold lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ down: $(INSTALLED) ## end every process of the stack
 
 bench-hot: $(INSTALLED) ## measure switches, undo and replica loss under load, as ratios
 	@$(BIN)/python -m benchmarks.hot $(ARGS)
+
+bench-cold: $(INSTALLED) ## measure batch scoring against the bare engine and a plain script
+	@$(BIN)/python -m benchmarks.cold $(ARGS)
 
 lock: $(INSTALLED) ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --output-file requirements.lock --universal --python-version 3.11 \

@@ -2,60 +2,49 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import date
-from pathlib import Path
 
 import psutil
 
 from benchmarks.report import Figure, at_most, observed, publish
-from hotcold.adapters.prefect_api import PrefectApi
+from benchmarks.stack import BenchStack, bench_root, bench_stack, say, wait_for
 from hotcold.adapters.release_database import ReleaseDatabase
 from hotcold.adapters.replay import FlightReplay
 from hotcold.adapters.replay_client import LoadClient
-from hotcold.adapters.stack import bring_up, take_down
 from hotcold.adapters.survivors import find_survivors, instance_of
-from hotcold.domain.errors import StackError
 from hotcold.domain.release import Phase
 from hotcold.domain.serving import Slot
 from hotcold.domain.traffic import Exchange, last_answer_after, summarise
 from hotcold.rollback import roll_back
-from hotcold.settings import Settings
 
 MODEL = "flights"
 CYCLES = 10
 RATE_PER_S = 100.0
 _RECIPE = {"train_until": "2013-03-31", "evaluate_weeks": 2, "depth": 6}
 _PLAN = {"replicas": 2, "bake_s": 1.0}
-_LIMIT_S = 120.0
 
 
 class HotBench:
     """The stack under load, and what is done to it.
 
     Args:
-        settings: of the benchmark's own installation.
-        edge_url: where requests go.
-        prefect_api_url: where flows are started.
+        stack: up, without a model.
     """
 
-    def __init__(self, settings: Settings, edge_url: str, prefect_api_url: str) -> None:
-        self._settings = settings
-        self._prefect = PrefectApi(prefect_api_url)
-        self._database = ReleaseDatabase(settings.release_database_url)
+    def __init__(self, stack: BenchStack) -> None:
+        self._stack = stack
+        self._database = ReleaseDatabase(stack.settings.release_database_url)
         self._replay = FlightReplay(MODEL, date(2013, 4, 15), date(2013, 5, 15))
-        self.load = LoadClient(edge_url, self._replay.request, RATE_PER_S, connections=4)
+        self.load = LoadClient(stack.edge_url, self._replay.request, RATE_PER_S, connections=4)
 
     def prepare(self) -> None:
         """Two versions, the first of them live."""
-        self._flow("train-model/train-model", model=MODEL, recipe={**_RECIPE, "trees": 60})
-        self._flow("cut-over/cut-over", model=MODEL, plan=_PLAN)
-        self._flow("train-model/train-model", model=MODEL, recipe={**_RECIPE, "trees": 120})
+        self._stack.flow("train-model/train-model", model=MODEL, recipe={**_RECIPE, "trees": 60})
+        self._stack.flow("cut-over/cut-over", model=MODEL, plan=_PLAN)
+        self._stack.flow("train-model/train-model", model=MODEL, recipe={**_RECIPE, "trees": 120})
 
     def switch_there_and_back(self, undo_from_prefect: bool) -> tuple[float, float, float]:
         """Release the second version and take it back.
@@ -64,11 +53,11 @@ class HotBench:
             Seconds from the decision until the last answer by the side before, for the release and for the undo; and seconds
             from the click to the end of the undo.
         """
-        self._flow("cut-over/cut-over", model=MODEL, version=2, plan=_PLAN)
+        self._stack.flow("cut-over/cut-over", model=MODEL, version=2, plan=_PLAN)
         release = self._database.read_releases(MODEL, 1)[0]
         clicked = time.time()
         if undo_from_prefect:
-            self._flow("roll-back/roll-back", model=MODEL, reason="benchmark")
+            self._stack.flow("roll-back/roll-back", model=MODEL, reason="benchmark")
         else:
             roll_back(self._database, MODEL, "benchmark", "benchmark")
         done_s = time.time() - clicked
@@ -85,13 +74,13 @@ class HotBench:
     def kill_a_replica(self) -> float:
         """kill -9 of one of the champion's two replicas; seconds until two are ready again."""
         champion = self._database.read_plan(MODEL).route.champion or Slot.BLUE
-        found = find_survivors(instance_of(self._settings.root))
+        found = find_survivors(instance_of(self._stack.settings.root))
         victim = next(s for s in found if s.name.startswith(f"replica {MODEL}/{champion.value}/"))
         restarts = self._restarts(champion)
         killed = time.monotonic()
         psutil.Process(victim.process.pid).kill()
-        _wait(lambda: self._restarts(champion) > restarts, "the death is seen")
-        _wait(lambda: self._ready(champion) == 2, "the replica is replaced")
+        wait_for(lambda: self._restarts(champion) > restarts, "the death is seen")
+        wait_for(lambda: self._ready(champion) == 2, "the replica is replaced")
         return time.monotonic() - killed
 
     def _restarts(self, slot: Slot) -> int:
@@ -102,50 +91,14 @@ class HotBench:
         status = self._database.read_status(MODEL, time.time())
         return status.slot(slot).ready if status else 0
 
-    def _flow(self, deployment: str, **parameters: object) -> None:
-        run = self._prefect.start(deployment, parameters)
-        _wait(lambda: self._prefect.read(run.id).ended, f"the end of {deployment}")
-        run = self._prefect.read(run.id)
-        if run.state != "COMPLETED":
-            raise StackError(f"{deployment} ended {run.state.lower()}: {run.message}")
-
     def close(self) -> None:
-        """Close the connections."""
-        self._prefect.close()
+        """Close the connection."""
         self._database.close()
-
-
-def _wait(holds: object, what: str) -> None:
-    deadline = time.monotonic() + _LIMIT_S
-    while not holds():  # type: ignore[operator]
-        if time.monotonic() > deadline:
-            raise StackError(f"waited {_LIMIT_S:g} s in vain for {what}")
-        time.sleep(0.05)
-
-
-@contextmanager
-def _stack(home: Path) -> Iterator[HotBench]:
-    settings = Settings(home=home)
-    # What an earlier run left would change what the versions are called.
-    take_down(settings, _say)
-    shutil.rmtree(home, ignore_errors=True)
-    record = bring_up(settings, _say)
-    bench = HotBench(settings, record.edge_url, record.prefect_api_url)
-    try:
-        yield bench
-    finally:
-        bench.close()
-        take_down(settings, _say)
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{time.strftime('%H:%M:%S')}  {line}\n")
-    sys.stdout.flush()
 
 
 def _measure(bench: HotBench) -> list[Figure]:
     bench.prepare()
-    _say(f"load: {RATE_PER_S:g} requests a second")
+    say(f"load: {RATE_PER_S:g} requests a second")
     switches: list[float] = []
     undo_done: list[float] = []
     with bench.load:
@@ -156,10 +109,10 @@ def _measure(bench: HotBench) -> list[Figure]:
             switches += [there, back]
             undo_done += [done_s] if from_prefect else []
             took = f"switch {there * 1e3:.0f} ms, undo {back * 1e3:.0f} ms, done after {done_s:.1f} s"
-            _say(f"cycle {cycle + 1} of {CYCLES}: {took}")
+            say(f"cycle {cycle + 1} of {CYCLES}: {took}")
         before_kill = len(bench.load.results())
         replaced_s = [bench.kill_a_replica() for _ in range(3)]
-        _say(f"killed replicas were replaced after {', '.join(f'{value:.1f} s' for value in replaced_s)}")
+        say(f"killed replicas were replaced after {', '.join(f'{value:.1f} s' for value in replaced_s)}")
     exchanges = bench.load.results()
     return _figures(exchanges[:before_kill], exchanges[before_kill:], switches, undo_done, replaced_s)
 
@@ -190,11 +143,13 @@ def _figures(
 
 def main() -> None:
     """Measure, print, write; exit code 1 if a promise is not kept."""
-    root = Path(os.environ.get("HOTCOLD_HOME", "var")).resolve()
-    home = root / "bench" / "home"
-    with _stack(home) as bench:
-        figures = _measure(bench)
-    kept = publish("Hot path under load", figures, root / "bench" / "hot.json")
+    with bench_stack("hot") as stack:
+        bench = HotBench(stack)
+        try:
+            figures = _measure(bench)
+        finally:
+            bench.close()
+    kept = publish("Hot path under load", figures, bench_root() / "hot.json")
     sys.exit(0 if kept else 1)
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -21,6 +22,7 @@ class Figure:
         unit: of value and limit.
         limit: what is promised; None where nothing is.
         holds: the promise is kept; True where nothing is promised.
+        sign: how value and limit have to compare.
     """
 
     name: str
@@ -28,11 +30,17 @@ class Figure:
     unit: str
     limit: float | None = None
     holds: bool = True
+    sign: str = "≤"
 
 
 def at_most(name: str, value: float, unit: str, limit: float) -> Figure:
     """A figure that has to be at most its limit."""
     return Figure(name, round(value, 4), unit, limit, value <= limit)
+
+
+def at_least(name: str, value: float, unit: str, limit: float) -> Figure:
+    """A figure that has to be at least its limit."""
+    return Figure(name, round(value, 4), unit, limit, value >= limit, "≥")
 
 
 def observed(name: str, value: float, unit: str) -> Figure:
@@ -55,9 +63,15 @@ def publish(title: str, figures: Sequence[Figure], path: Path) -> bool:
     for column in ("what", "value", "unit", "promised", "holds"):
         table.add_column(column, justify="left" if column == "what" else "right")
     for figure in figures:
-        limit = "" if figure.limit is None else f"≤ {figure.limit:g}"
+        limit = "" if figure.limit is None else f"{figure.sign} {figure.limit:g}"
         table.add_row(figure.name, f"{figure.value:g}", figure.unit, limit, "yes" if figure.holds else "NO")
     Console(width=140).print(table)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([asdict(figure) for figure in figures], indent=1) + "\n")
+    path.write_text(json.dumps([_entry(figure) for figure in figures], indent=1) + "\n")
     return all(figure.holds for figure in figures)
+
+
+def _entry(figure: Figure) -> dict[str, Any]:
+    entry = asdict(figure)
+    del entry["sign"]
+    return entry

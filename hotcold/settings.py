@@ -23,6 +23,9 @@ class Settings(BaseSettings):
     database_url: str = Field(default="", description="Release database; empty: SQLite below home.")
     prefect_database_url: str = Field(default="", description="Prefect's database; empty: SQLite below home.")
     mlflow_database_url: str = Field(default="", description="MLflow's backend store; empty: SQLite below home.")
+    score_store_url: str = Field(
+        default="", description="Where live lookups find published scores: a Redis URL or a folder; empty: a folder below home."
+    )
     mlflow_artifacts: str = Field(default="", description="MLflow's artifact root; empty: a folder below home.")
 
     edge_host: str = Field(default="127.0.0.1", description="Address on which the edge takes requests.")
@@ -52,6 +55,14 @@ class Settings(BaseSettings):
     def bento_home(self) -> Path:
         """BENTOML_HOME of the package store: packages lie in `bentos/<model>/<version>`."""
         return self.root / "bentoml"
+
+    @property
+    def score_store(self) -> str:
+        """URL of a Redis server, or the folder of the score store as an absolute path."""
+        url = self.score_store_url
+        if "://" in url:
+            return url
+        return str(Path(url).expanduser().resolve() if url else self.root / "scores" / "store")
 
     @property
     def edge_dir(self) -> Path:

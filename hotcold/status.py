@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hotcold.adapters.release_database import Lease, ReleaseDatabase
+from hotcold.adapters.score_database import ScoreDatabase
 from hotcold.adapters.stack_record import StackRecord, read_stack
 from hotcold.adapters.supervision import read_states
 from hotcold.adapters.survivors import SUPERVISOR, instance_of, is_named
 from hotcold.domain.errors import StackError
 from hotcold.domain.release import Release
+from hotcold.domain.score_table import Pointer, ScoreTable
 from hotcold.domain.serving import ModelPlan, ModelStatus, Slot
 from hotcold.settings import Settings
 
@@ -78,8 +80,25 @@ class ReleaseReport:
 
 
 @dataclass(frozen=True)
+class ScoresReport:
+    """What readers of one output should see.
+
+    Args:
+        output: URL of the folder that they know.
+        table: id of the table; empty if none.
+        package: tag of the package that scored it; empty if none.
+        reason: why they see it.
+    """
+
+    output: str
+    table: str
+    package: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class ModelReport:
-    """One model: versions by role, slots, and the release under way."""
+    """One model: versions by role, slots, the release under way, and which scores readers see."""
 
     model: str
     champion: int | None
@@ -87,6 +106,7 @@ class ModelReport:
     previous: int | None
     slots: tuple[SlotReport, ...]
     release: ReleaseReport | None
+    scores: tuple[ScoresReport, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -152,15 +172,17 @@ def _processes(settings: Settings, record: StackRecord, now: float) -> tuple[Pro
 def _models(settings: Settings, now: float) -> tuple[ModelReport, ...]:
     if not settings.database_url and not (settings.root / "db" / "release.db").exists():
         return ()
-    database = ReleaseDatabase(settings.release_database_url)
+    database, scores = ReleaseDatabase(settings.release_database_url), ScoreDatabase(settings.release_database_url)
     try:
         database.prepare()
         active = {release.model: (release, lease) for release, lease in database.read_active()}
-        return tuple(
+        models = [
             _model(plan, database.read_status(plan.model, now), active.get(plan.model), now) for plan in database.read_plans()
-        )
+        ]
+        return tuple(replace(model, scores=_scores(scores.read_shown(model.model))) for model in models)
     finally:
         database.close()
+        scores.close()
 
 
 def _model(plan: ModelPlan, status: ModelStatus | None, active: tuple[Release, Lease] | None, now: float) -> ModelReport:
@@ -173,6 +195,13 @@ def _model(plan: ModelPlan, status: ModelStatus | None, active: tuple[Release, L
         previous=_version(plan, plan.route.previous),
         slots=tuple(_slot(plan, status, slot, candidate) for slot in Slot),
         release=_release(*active, now) if active else None,
+    )
+
+
+def _scores(shown: tuple[tuple[Pointer, ScoreTable | None], ...]) -> tuple[ScoresReport, ...]:
+    return tuple(
+        ScoresReport(pointer.output, pointer.table, table.package.tag if table else "", pointer.reason)
+        for pointer, table in shown
     )
 
 

@@ -258,6 +258,7 @@ def main() -> None:
     from hotcold.adapters.release_database import ReleaseDatabase
     from hotcold.adapters.stack_record import read_stack
     from hotcold.adapters.structured_log import log_as_json
+    from services.score_control import start_score_control
     from services.watchdog import Watchdog
 
     log_as_json()
@@ -274,6 +275,7 @@ def main() -> None:
         edge = EdgeControl(files, EnvoyAdmin(record.admin_port))
         guard = Watchdog(database, settings.node, settings.controller_timeout_s)
         memory = PlanMemory(settings.run_dir / "plans.json")
+        start_score_control(settings, stopped)
         Agent(settings, record.edge_url, database, pool, edge, guard, memory).run(stopped)
 
 

@@ -24,6 +24,7 @@ from hotcold.domain.errors import NotFoundError, RequestError
 from hotcold.domain.inference import decode_predict, encode_predict
 from hotcold.domain.tensors import DATATYPE, INPUT_NAME, OUTPUT_NAME, decode_infer, encode_infer
 from services.exchange import SCOPE_KEY, Answer, Exchange
+from services.lookups import answer_score
 from services.problem import MethodNotAllowedError, internal_problem, request_problem
 from services.request_body import DisconnectedError, check_content_type, header, read_body
 from services.serving import Served, get_ready, served_package
@@ -153,6 +154,10 @@ async def _describe(call: Call) -> Answer:
     )
 
 
+async def _look_up(call: Call) -> Answer:
+    return await answer_score(call.served.manifest.model, call.scope, call.exchange)
+
+
 async def _server(_: Call) -> Answer:
     return _json({"name": "hotcold", "version": hotcold.__version__, "extensions": ["binary_tensor_data"]})
 
@@ -200,6 +205,7 @@ def make_application() -> Starlette:
         Route("/v2/models/{model}/infer", infer),
         Route("/v2/models/{model}/versions/{version}/infer", infer),
         Route("/models/{model}", Endpoint("GET", _describe)),
+        Route("/models/{model}/scores/{entity:path}", Endpoint("GET", _look_up)),
         Route("/v2", Endpoint("GET", _server)),
         Route("/v2/health/live", Endpoint("GET", _live)),
         Route("/v2/health/ready", Endpoint("GET", _ready)),

@@ -86,9 +86,11 @@ class ExchangeMiddleware:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
+                own = {name for name, _ in message["headers"]}
                 message["headers"] = [
                     *message["headers"],
-                    *served_package().headers,
+                    # An answer that another package has made says so itself.
+                    *(header for header in served_package().headers if header[0] not in own),
                     (b"x-request-id", exchange.request_id.encode()),
                     (b"server-timing", exchange.server_timing()),
                 ]

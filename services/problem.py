@@ -28,6 +28,21 @@ class MethodNotAllowedError(RequestError):
         self.allowed = allowed
 
 
+class UnavailableError(RequestError):
+    """Something that the answer needs does not answer now.
+
+    Args:
+        retry_after_s: whole seconds after which asking again makes sense.
+    """
+
+    status = 503
+    title = "Service unavailable"
+
+    def __init__(self, detail: str, retry_after_s: int) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
 def request_problem(error: RequestError, path: str, request_id: str) -> Answer:
     """The answer to a request that is wrong.
 
@@ -44,6 +59,8 @@ def request_problem(error: RequestError, path: str, request_id: str) -> Answer:
     headers = [_JSON]
     if isinstance(error, MethodNotAllowedError):
         headers.append((b"allow", ", ".join(error.allowed).encode()))
+    if isinstance(error, UnavailableError):
+        headers.append((b"retry-after", b"%d" % error.retry_after_s))
     return Answer(orjson.dumps(document), error.status, headers)
 
 

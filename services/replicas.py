@@ -206,6 +206,7 @@ class ReplicaPool:
             # Compiled files stay out of the package, which is immutable; those of the libraries are there already.
             "PYTHONDONTWRITEBYTECODE": "1",
             "HOTCOLD_SLOT": key[1].value,
+            "HOTCOLD_SCORE_STORE": self.settings.score_store,
             REPLICA_NAME: name,
             "HOTCOLD_REFUSAL_FILE": str(scratch / "refusal"),
             # BentoML wipes parts of its home at each start.

@@ -11,7 +11,7 @@ from prefect.futures import PrefectFuture
 from hotcold.adapters.release_database import ReleaseDatabase
 from hotcold.domain.errors import DatabaseError, HotcoldError
 from hotcold.domain.gate import Gate
-from hotcold.domain.instructions import Instruction, Package, SetStage, Smoke
+from hotcold.domain.instructions import Instruction, Package, PublishScores, RetractScores, SetStage, Smoke
 from hotcold.domain.plan import Plan
 from hotcold.domain.release import EXPOSED, Observation, Phase, Release, advance
 from hotcold.domain.serving import ModelStatus
@@ -21,6 +21,7 @@ from hotcold.settings import Settings
 from tasks.context import controller_name, open_database
 from tasks.packaging import package_version
 from tasks.registry import project_to_registry
+from tasks.score_requests import start_requested_scores
 from tasks.smoke import EdgeProbe, run_smoke_tests
 
 TICK_S = 0.2
@@ -135,6 +136,8 @@ class ReleaseDriver:
                 )
             case Smoke(slot, package) if "smoke" not in running:
                 running["smoke"] = run_smoke_tests.submit(package, slot, self.database.read_edges(self._clock()))
+            case PublishScores() | RetractScores() if "scores" not in running:
+                running["scores"] = start_requested_scores.submit()
             case SetStage():
                 self._evidence.registry_is_behind = True
 
@@ -186,5 +189,5 @@ class ReleaseDriver:
             try:
                 future.result(timeout=30)
             except (HotcoldError, TimeoutError) as error:
-                get_run_logger().warning("%s: %s; sync-registry repeats it", name, error)
+                get_run_logger().warning("%s: %s; it is repeated on schedule", name, error)
         self._evidence.running.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 pytest_plugins = [
     "tests.fixtures.databases",
+    "tests.fixtures.redis_server",
     "tests.fixtures.mlflow_stores",
     "tests.fixtures.packages",
     "tests.fixtures.batch",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from hotcold.domain.errors import ClusterError
@@ -101,13 +103,24 @@ def _start(device: Device, scratch: Path | None, workers: int) -> Iterator[Any]:
         "local_directory": str(scratch) if scratch else None,
     }
     try:
-        with dask.config.set(_QUIET):
+        with dask.config.set(_QUIET), _bare_main():
             cluster = _cuda_cluster(options) if device == "cuda" else _cpu_cluster(options, workers)
     except Exception as error:
         # The libraries raise whatever their drivers, sockets and subprocesses raise.
         raise ClusterError(f"the {device} cluster cannot be started: {type(error).__name__}: {error}") from error
     with cluster:
         yield cluster
+
+
+@contextmanager
+def _bare_main() -> Iterator[None]:
+    """Keep processes that are spawned meanwhile from importing this one's main module: Prefect's takes each of them seconds."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _cpu_cluster(options: dict[str, Any], workers: int) -> Any:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, select
+from sqlalchemy import Connection, Engine, Table, create_engine, event, insert, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
@@ -16,6 +16,8 @@ from hotcold.domain.errors import DatabaseError
 
 _BUSY_TIMEOUT_S = 5
 _CONNECT_TIMEOUT_S = 3
+# Layouts that lack tables only, which `prepare` adds.
+_UPGRADED_BY_ADDING = frozenset({1})
 
 
 class Database:
@@ -38,7 +40,7 @@ class Database:
             _use_wal(self._engine)
 
     def prepare(self) -> None:
-        """Create what is missing and check the layout.
+        """Create what is missing and check the layout; one that only lacks tables is brought up to date.
 
         Raises:
             DatabaseError: the database cannot be reached or written, or has the layout of another release of hotcold.
@@ -58,6 +60,8 @@ class Database:
             found = connection.scalar(select(layout.c.version))
             if found is None:
                 connection.execute(insert(layout).values(version=LAYOUT_VERSION))
+            elif found in _UPGRADED_BY_ADDING:
+                connection.execute(update(layout).values(version=LAYOUT_VERSION))
             elif found != LAYOUT_VERSION:
                 raise DatabaseError(
                     f"{self.shown_url} has layout {found}; this hotcold needs {LAYOUT_VERSION}: use the hotcold that wrote it, "
@@ -98,6 +102,13 @@ class Database:
     def dispose(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+
+
+def upsert(connection: Connection, table: Table, key: dict[str, Any], values: dict[str, Any]) -> None:
+    """Change a row, or insert it; the caller holds a lock that keeps others from doing the same."""
+    where = [table.c[name] == value for name, value in key.items()]
+    if not connection.execute(update(table).where(*where).values(**values)).rowcount:
+        connection.execute(insert(table).values(**key, **values))
 
 
 def _use_wal(engine: Engine) -> None:

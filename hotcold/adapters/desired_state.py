@@ -1,22 +1,25 @@
-"""Rows of the desired state: what each slot holds and how the route splits. Written only inside a release's transaction."""
+"""Rows of the desired state: what each slot holds, how the route splits, which scores readers see.
+
+Slots and routes are written only inside a release's transaction, and the scores move with them.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Table, insert, select, update
+from sqlalchemy import Connection, select, text, update
 
 from hotcold.adapters import release_tables as t
+from hotcold.adapters.database import upsert
+from hotcold.adapters.score_state import retract_package, settle
 from hotcold.domain.errors import ReleaseError, StaleControllerError
-from hotcold.domain.release import Deploy, Finish, Instruction, Release, SetSplit
+from hotcold.domain.instructions import Deploy, Finish, Instruction, PublishScores, RetractScores, SetSplit
+from hotcold.domain.package import PackageRef
+from hotcold.domain.release import Phase, Release
 from hotcold.domain.serving import ModelPlan, Route, Slot
 
-
-def upsert(connection: Connection, table: Table, key: dict[str, Any], values: dict[str, Any]) -> None:
-    """Change a row, or insert it; the caller holds a lock that keeps others from doing the same."""
-    where = [table.c[name] == value for name, value in key.items()]
-    if not connection.execute(update(table).where(*where).values(**values)).rowcount:
-        connection.execute(insert(table).values(**key, **values))
+# Two transactions may both find no route; on PostgreSQL the second one then waits here for the first.
+_NEW_ROUTE = text("INSERT INTO routes (model, generation, epoch) VALUES (:model, 0, 0) ON CONFLICT DO NOTHING")
 
 
 def lock_route(connection: Connection, model: str) -> Route:
@@ -24,8 +27,8 @@ def lock_route(connection: Connection, model: str) -> Route:
     query = select(t.routes).where(t.routes.c.model == model).with_for_update()
     row = connection.execute(query).mappings().one_or_none()
     if row is None:
-        connection.execute(insert(t.routes).values(model=model, generation=0, epoch=0))
-        return Route()
+        connection.execute(_NEW_ROUTE, {"model": model})
+        row = connection.execute(query).mappings().one()
     return t.route_of(row)
 
 
@@ -37,8 +40,31 @@ def read_model_plan(connection: Connection, model: str) -> ModelPlan:
     return ModelPlan(model, t.route_of(route) if route else Route(), **slots)
 
 
-def apply_instruction(connection: Connection, release: Release, instruction: Instruction) -> None:
+def read_champions(connection: Connection, model: str) -> tuple[PackageRef | None, PackageRef | None]:
+    """Packages of the champion and of the champion before, for whoever asks whose scores readers may see.
+
+    A promotion that is being taken back counts as taken back at once: until the edge confirms it, the route still says
+    otherwise, and scores of the candidate that are finished in that moment must not be shown.
+    """
+    plan = read_model_plan(connection, model)
+    champion, previous = (plan.slot(slot).package if slot else None for slot in (plan.route.champion, plan.route.previous))
+    query = select(t.releases.c.champion).where(
+        t.releases.c.active_model == model, t.releases.c.phase == Phase.ROLLING_BACK.value
+    )
+    if undone := connection.execute(query).mappings().one_or_none():
+        champion = t.package_ref(undone["champion"])
+    return champion, None if previous == champion else previous
+
+
+def apply_instruction(connection: Connection, release: Release, instruction: Instruction, actor: str, now: float) -> None:
     """Write the rows of an instruction that is desired state; the others are effects outside and write nothing.
+
+    Args:
+        connection: inside the release's transaction, which holds the route.
+        release: the state that is written with it.
+        instruction: what to write.
+        actor: who does it.
+        now: seconds since the epoch.
 
     Raises:
         ReleaseError: a slot that holds traffic would be changed.
@@ -62,6 +88,12 @@ def apply_instruction(connection: Connection, release: Release, instruction: Ins
             if retire:
                 _require_idle(route, release.model, slot)
                 _write_slot(connection, release.model, slot, None, 0)
+        case PublishScores(model, package):
+            settle(connection, model, package, f"{package.tag} was promoted", actor, now)
+        case RetractScores(model, package, champion_package, reason):
+            why = f"{package.tag} was rolled back: {reason}"
+            retract_package(connection, package, why, actor, now)
+            settle(connection, model, champion_package, why, actor, now, rescore=True)
 
 
 def _require_idle(route: Route, model: str, slot: Slot) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from hotcold.domain.errors import BatchError, StackError
 from hotcold.settings import Settings
+
+_POLL_S = 0.01
 
 
 @contextmanager
@@ -41,6 +44,29 @@ def hold_output(settings: Settings, output_url: str) -> Iterator[None]:
         if not is_held:
             raise BatchError(f"another run writes to {output_url}; wait for it to end, or cancel it in the Prefect UI")
         yield
+
+
+@contextmanager
+def hold_file(path: Path, wait_s: float) -> Iterator[bool]:
+    """Hold a lock file beside what it guards, for the moment of a small change; waits for whoever is at it.
+
+    Args:
+        path: the lock file; made if it is missing.
+        wait_s: longest wait, seconds: its holder may hang.
+
+    Yields:
+        Whether it is held.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+    deadline = time.monotonic() + wait_s
+    while True:
+        with _hold(path) as is_held:
+            if is_held or time.monotonic() >= deadline:
+                yield is_held
+                return
+        time.sleep(_POLL_S)
 
 
 @contextmanager

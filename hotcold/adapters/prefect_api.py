@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -25,12 +26,16 @@ class FlowRun:
         name: its name, for people.
         state: SCHEDULED, PENDING, RUNNING, COMPLETED, FAILED, CRASHED, CANCELLED and the like.
         message: what the state says about itself; empty if nothing.
+        started_at: when its flow began to run, seconds since the epoch; None before that.
+        run_s: seconds that it ran.
     """
 
     id: str
     name: str
     state: str
     message: str
+    started_at: float | None = None
+    run_s: float = 0.0
 
     @property
     def ended(self) -> bool:
@@ -105,4 +110,12 @@ def _detail(answer: httpx.Response) -> str:
 
 def _flow_run(document: Mapping[str, Any]) -> FlowRun:
     state = document.get("state") or {}
-    return FlowRun(document["id"], document["name"], state.get("type") or "SCHEDULED", state.get("message") or "")
+    start = document.get("start_time")
+    return FlowRun(
+        document["id"],
+        document["name"],
+        state.get("type") or "SCHEDULED",
+        state.get("message") or "",
+        datetime.fromisoformat(start).timestamp() if start else None,
+        float(document.get("total_run_time") or 0.0),
+    )

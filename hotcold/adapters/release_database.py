@@ -15,19 +15,13 @@ from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from hotcold.adapters import release_tables as t
-from hotcold.adapters.database import Database
-from hotcold.adapters.desired_state import apply_instruction, lock_route, read_model_plan, upsert
+from hotcold.adapters.database import Database, upsert
+from hotcold.adapters.desired_state import apply_instruction, lock_route, read_model_plan
 from hotcold.domain.edge import refuse_name
 from hotcold.domain.errors import ActiveReleaseError, NothingToUndoError, ReleaseError, StaleControllerError
+from hotcold.domain.instructions import Instruction
 from hotcold.domain.plan import Plan
-from hotcold.domain.release import (
-    Command,
-    Instruction,
-    Observation,
-    Phase,
-    Release,
-    advance,
-)
+from hotcold.domain.release import Command, Observation, Phase, Release, advance
 from hotcold.domain.serving import ModelPlan, ModelStatus, Slot, worst_of
 
 NODE_TIMEOUT_S = 5.0
@@ -261,7 +255,7 @@ class ReleaseDatabase:
                 f"release {before.id[:8]} of {before.model} was moved on by somebody else; read it again"
             )
         for instruction in instructions:
-            apply_instruction(connection, after, instruction)
+            apply_instruction(connection, after, instruction, actor, now)
         connection.execute(
             insert(t.events).values(
                 release_id=before.id,

@@ -19,15 +19,17 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
 )
 from sqlalchemy.engine import RowMapping
 
 from hotcold.domain.package import PackageRef
 from hotcold.domain.plan import Plan
 from hotcold.domain.release import Phase, Release
+from hotcold.domain.score_table import Pointer, ScoreTable, TableState
 from hotcold.domain.serving import ModelStatus, Route, RouteStatus, Slot, SlotPlan, SlotStatus
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 
 metadata = MetaData()
 
@@ -114,6 +116,68 @@ status = Table(
     Column("document", JSON, nullable=False),
 )
 
+score_tables = Table(
+    "score_tables",
+    metadata,
+    Column("output", Text, primary_key=True),
+    Column("id", String(128), primary_key=True),
+    Column("model", String(64), nullable=False, index=True),
+    Column("package", JSON, nullable=False),
+    Column("input_url", Text, nullable=False),
+    Column("input_fingerprint", String(64), nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("in_store", Boolean, nullable=False),
+    Column("scored_at", Float, nullable=False),
+    Column("parameters", JSON, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("lineage", JSON, nullable=False),
+    # A person took it back: only scores that are newer than that make up for it, not the same ones found again.
+    Column("withdrawn", Boolean, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    Column("changed_by", String(200), nullable=False),
+)
+
+score_pointers = Table(
+    "score_pointers",
+    metadata,
+    Column("output", Text, primary_key=True),
+    Column("model", String(64), nullable=False, index=True),
+    # Empty if there is none to show.
+    Column("table", String(128), nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("moved_at", Float, nullable=False),
+)
+
+score_requests = Table(
+    "score_requests",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("model", String(64), nullable=False),
+    Column("output", Text, nullable=False),
+    # Equal to the output while the request is open, else null: nulls are distinct, so one open request per output.
+    Column("open_output", Text),
+    Column("reason", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("run_id", String(64)),
+    Column("run_at", Float),
+    UniqueConstraint("model", "open_output", name="one_open_request"),
+)
+
+score_events = Table(
+    "score_events",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("actor", String(200), nullable=False),
+    Column("model", String(64), nullable=False, index=True),
+    Column("output", Text, nullable=False),
+    Column("table", String(128), nullable=False),
+    Column("what", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
 Index("releases_by_time", releases.c.model, releases.c.created_at)
 
 
@@ -194,3 +258,37 @@ def status_of(document: dict[str, Any] | str) -> ModelStatus:
         blue=SlotStatus(**values["blue"]),
         green=SlotStatus(**values["green"]),
     )
+
+
+def score_table_values(table: ScoreTable) -> dict[str, Any]:
+    """Columns of a score table that are not its key."""
+    return {
+        "model": table.model,
+        "package": package_json(table.package),
+        "input_url": table.input_url,
+        "input_fingerprint": table.input_fingerprint,
+        "rows": table.rows,
+        "in_store": table.in_store,
+        "scored_at": table.scored_at,
+        "parameters": dict(table.parameters),
+        "state": table.state.value,
+        "reason": table.reason,
+        "lineage": dict(table.lineage),
+    }
+
+
+def score_table_of(row: RowMapping) -> ScoreTable:
+    """A score table from its row."""
+    kept = ("id", "model", "output", "input_url", "input_fingerprint", "rows", "in_store", "scored_at", "reason")
+    return ScoreTable(
+        **{name: row[name] for name in kept},
+        package=PackageRef(**row["package"]),
+        parameters=row["parameters"],
+        state=TableState(row["state"]),
+        lineage=row["lineage"],
+    )
+
+
+def pointer_of(row: RowMapping) -> Pointer:
+    """A pointer from its row."""
+    return Pointer(row["model"], row["output"], row["table"], row["generation"], row["reason"])

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hotcold.adapters.batch_table import LINEAGE_FILE
 from hotcold.adapters.mlflow_client import connect, find_experiment, talking
 from hotcold.adapters.score_pictures import draw_scores
+from hotcold.adapters.table_folder import LINEAGE_FILE
 from hotcold.domain.scoring_summary import ScoringSummary
 
 TABLE_TAG = "hotcold.table"

@@ -11,6 +11,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from hotcold.domain.errors import BatchError
 
+# An output: `tables/<id>/data/part-*.parquet`, and what a table, or the output, says of itself.
+TABLES, DATA, LINEAGE_FILE = "tables", "data", "SCORES.json"
 _TEMPORARY = ".hotcold-"
 
 
@@ -76,6 +78,16 @@ class Folder:
         except NotADirectoryError as error:
             raise BatchError(f"{self.url}/{name} is a file; a folder is needed there") from error
         return {Path(entry["name"]).name: int(entry["size"]) for entry in entries if entry["type"] == "file"}
+
+    def modified(self, name: str) -> float:
+        """When a file was written, seconds since the epoch; 0 if there is none, infinity where the store does not tell."""
+        try:
+            found = self._files.modified(self.path(name))
+        except FileNotFoundError:
+            return 0.0
+        except NotImplementedError:
+            return float("inf")
+        return float(found.timestamp())
 
     def folders(self) -> list[str]:
         """Names of the folders in it."""

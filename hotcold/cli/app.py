@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from hotcold.cli import demo, logs, release, stack, status
+from hotcold.cli import demo, logs, release, scores, stack, status
 from hotcold.domain.errors import ActiveReleaseError, HotcoldError
 
 FAILED = 1
@@ -27,6 +27,7 @@ app.command()(logs.logs)
 app.command()(release.release)
 app.command()(release.rollback)
 app.command()(demo.demo)
+app.add_typer(scores.app, name="scores")
 
 
 def main() -> None:

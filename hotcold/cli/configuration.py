@@ -1,7 +1,9 @@
-"""The settings, or one clear line about what is wrong with them."""
+"""The settings, or one clear line about what is wrong with them; and who is asking."""
 
 from __future__ import annotations
 
+import getpass
+import socket
 from typing import TYPE_CHECKING
 
 from hotcold.domain.errors import StackError
@@ -28,3 +30,8 @@ def load_settings() -> Settings:
         raise StackError(
             f"{variable} is {first['input']!r}: {first['msg']}; correct it in the environment or in .env"
         ) from error
+
+
+def user_name() -> str:
+    """Who asks, for the audit."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"

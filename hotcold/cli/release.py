@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hotcold.cli.configuration import load_settings
-from hotcold.domain.errors import ActiveReleaseError, PlanError, ReleaseError
+from hotcold.cli.configuration import load_settings, user_name
+from hotcold.domain.errors import ActiveReleaseError, EdgeError, PlanError, ReleaseError
 
 if TYPE_CHECKING:
     from hotcold.adapters.prefect_api import FlowRun, PrefectApi
     from hotcold.adapters.release_database import ReleaseDatabase
     from hotcold.domain.release import Release
+    from hotcold.settings import Settings
 
 _POLL_S = 0.2
 
@@ -65,18 +64,34 @@ def release(
 
 
 def rollback(model: Model, reason: Reason = "rolled back from the command line") -> None:
-    """Give all traffic back to the champion before, at once. Needs neither Prefect nor MLflow."""
+    """Give all traffic back to the champion before, and readers of batch scores its tables, at once.
+
+    Needs neither Prefect nor MLflow.
+    """
     from hotcold.adapters.release_database import ReleaseDatabase
     from hotcold.rollback import roll_back
 
-    database = ReleaseDatabase(load_settings().release_database_url)
+    settings = load_settings()
+    database = ReleaseDatabase(settings.release_database_url)
     try:
         database.prepare()
-        undone = roll_back(database, model, f"{getpass.getuser()}@{socket.gethostname()}", reason)
+        undone = roll_back(database, model, user_name(), reason)
+    except EdgeError:
+        # The decision is written all the same, and readers of scores do not wait for the edge.
+        _show_scores(settings, model)
+        raise
     finally:
         database.close()
     champion = undone.release.champion.tag if undone.release.champion else "nobody"
     typer.echo(f"{champion} has the traffic; the edge confirmed it after {undone.confirmed_s * 1e3:.0f} ms")
+    _show_scores(settings, model)
+
+
+def _show_scores(settings: Settings, model: str) -> None:
+    from hotcold.shown_scores import show_scores
+
+    for sentence in show_scores(settings, model):
+        typer.echo(sentence)
 
 
 def _parameters(model: str, version: int | None, file: Path | None, chosen: dict[str, Any]) -> dict[str, Any]:

@@ -52,6 +52,9 @@ def _show_model(model: ModelReport) -> None:
     if release := model.release:
         reason = f": {release.reason}" if release.reason else ""
         typer.echo(f"  release of v{release.version} is {release.phase}{reason}; driven by {release.controller}")
+    for scores in model.scores:
+        seen = f"table {scores.table} by {scores.package}" if scores.table else f"no table: {scores.reason}"
+        typer.echo(f"  readers of {scores.output} see {seen}")
 
 
 def _slot(slot: SlotReport) -> str:

@@ -239,6 +239,7 @@ def _model_routes(model: EdgeModel) -> list[Document]:
     return [
         *_paths(model, f"/models/{model.model}/predict", "POST"),
         *_paths(model, f"/models/{model.model}", "GET|HEAD"),
+        *_paths(model, f"/models/{model.model}/scores/[^/]+", "GET|HEAD"),
         *_paths(model, f"/v2/models/{model.model}(/versions/[^/]+)?/infer", "POST"),
         *_paths(model, f"/v2/models/{model.model}(/versions/[^/]+)?(/ready)?", "GET|HEAD"),
     ]

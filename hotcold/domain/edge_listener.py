@@ -69,7 +69,8 @@ def _manager(listener: Listener) -> Document:
         "always_set_request_id_in_response": True,
         "normalize_path": True,
         "merge_slashes": True,
-        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+        # An entity may have slashes in its name. Routes match the path as it was sent, where an escaped slash is none.
+        "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
         "request_headers_timeout": "2s",
         "request_timeout": "10s",
         "stream_idle_timeout": "15s",

@@ -20,6 +20,9 @@
     ├── BatchError                a batch run cannot be planned or carried out as asked
     │   ├── BadInputError             rows or files that cannot be scored; names them
     │   └── ClusterError              the Dask cluster cannot be started, or was lost
+    ├── ScoresError               score tables or what readers see of them are not as they have to be
+    ├── ScoreStoreError           the score store cannot be read or written as asked
+    │   └── NoScoresError             no table of the model is published there
     ├── RegistryError             the MLflow registry lacks something or cannot be reached
     ├── DatabaseError             the release database cannot be reached or has another layout
     ├── EdgeError                 Envoy refused a configuration or did not confirm it
@@ -138,6 +141,18 @@ class BadInputError(BatchError):
 
 class ClusterError(BatchError):
     """The Dask cluster cannot be started, or was lost under way."""
+
+
+class ScoresError(HotcoldError):
+    """Score tables, or the pointer that tells readers which one to read, are not as they have to be."""
+
+
+class ScoreStoreError(HotcoldError):
+    """The score store cannot be read or written as asked."""
+
+
+class NoScoresError(ScoreStoreError):
+    """No table of the model is published in the score store, or the one that is cannot be used."""
 
 
 class RegistryError(HotcoldError):

@@ -5,9 +5,8 @@
         └───────────┴─────────┤        └─────────┴─────────┴→ rolling_back → rolled_back
                               └→ rejected (before any traffic)            held: waits for a person
 
-`advance` takes what was observed and answers with the next state and the instructions that lead there. `Deploy`, `SetSplit`
-and `Finish` are rows that are written in the same transaction as the state; the others are effects outside, each safe to
-repeat. Time under way is counted, not subtracted: a clock that jumps neither ends a bake early nor times anything out.
+`advance` takes what was observed and answers with the next state and the instructions that lead there; see `instructions`.
+Time under way is counted, not subtracted: a clock that jumps neither ends a bake early nor times anything out.
 """
 
 from __future__ import annotations
@@ -17,6 +16,17 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from hotcold.domain.gate import Gate, Verdict, first_harm, missing_evidence
+from hotcold.domain.instructions import (
+    Deploy,
+    Finish,
+    Instruction,
+    Package,
+    PublishScores,
+    RetractScores,
+    SetSplit,
+    SetStage,
+    Smoke,
+)
 from hotcold.domain.package import PackageRef
 from hotcold.domain.plan import Plan
 from hotcold.domain.serving import Slot, SlotStatus
@@ -125,66 +135,6 @@ class Observation:
     gates: tuple[Gate, ...] = ()
     command: Command | None = None
     command_reason: str = ""
-
-
-@dataclass(frozen=True)
-class Package:
-    """Build the package of a registry version."""
-
-    model: str
-    version: int
-
-
-@dataclass(frozen=True)
-class Deploy:
-    """Give a slot its package; the slot must not hold traffic."""
-
-    slot: Slot
-    package: PackageRef
-    replicas: int
-
-
-@dataclass(frozen=True)
-class Smoke:
-    """Run the smoke tests on the slot's replicas directly."""
-
-    slot: Slot
-    package: PackageRef
-
-
-@dataclass(frozen=True)
-class SetSplit:
-    """Give the candidate's slot this share of the entities, in percent."""
-
-    slot: Slot
-    share_pct: int
-
-
-@dataclass(frozen=True)
-class SetStage:
-    """Bring the registry's stages and aliases in line with the database."""
-
-    model: str
-
-
-@dataclass(frozen=True)
-class Finish:
-    """Close the release.
-
-    Args:
-        slot: the candidate's slot.
-        champion: slot of the package to go back to; None for a model's first release.
-        promoted: the candidate is the champion from now on, and the one before is kept warm.
-        retire: the slot holds a candidate that did not make it, so it is emptied.
-    """
-
-    slot: Slot
-    champion: Slot | None
-    promoted: bool
-    retire: bool
-
-
-Instruction = Package | Deploy | Smoke | SetSplit | SetStage | Finish
 
 
 def advance(release: Release, seen: Observation, now: float) -> tuple[Release, tuple[Instruction, ...]]:
@@ -388,10 +338,18 @@ def _on_entry(release: Release) -> list[Instruction]:
     match release.phase:
         case Phase.DEPLOYING if release.candidate:
             return [Deploy(release.slot, release.candidate, release.plan.replicas), SetStage(release.model)]
+        case Phase.ROLLING_BACK if release.candidate:
+            # With the traffic, not after it: readers of its tables must not see them a moment longer either.
+            return [RetractScores(release.model, release.candidate, release.champion, release.reason)]
         case Phase.PROMOTED | Phase.ROLLED_BACK | Phase.REJECTED:
-            promoted = release.phase is Phase.PROMOTED
-            champion = release.slot.other if release.champion else None
-            # Before a package was built, the slot still holds the previous champion, which stays warm.
-            retire = not promoted and release.candidate is not None
-            return [Finish(release.slot, champion, promoted, retire), SetStage(release.model)]
+            return _close(release)
     return []
+
+
+def _close(release: Release) -> list[Instruction]:
+    promoted = release.phase is Phase.PROMOTED
+    champion = release.slot.other if release.champion else None
+    # Before a package was built, the slot still holds the previous champion, which stays warm.
+    retire = not promoted and release.candidate is not None
+    scores = [PublishScores(release.model, release.candidate)] if promoted and release.candidate else []
+    return [Finish(release.slot, champion, promoted, retire), *scores, SetStage(release.model)]

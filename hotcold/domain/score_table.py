@@ -99,6 +99,8 @@ def refuse_publication(table: ScoreTable, champion: PackageRef | None) -> str:
     """
     if table.state is TableState.REFUSED:
         return f"table {table.id} did not pass the quality gate: {table.reason}"
+    if table.state is TableState.RETRACTED:
+        return f"table {table.id} was taken back: {table.reason}"
     if champion is None:
         return f"{table.model} has no champion yet; the table is shown when {table.package.tag} is released"
     if champion.digest != table.package.digest:

@@ -350,8 +350,8 @@ REFUSALS: dict[str, tuple[str, str, int, str]] = {
     "a method that predict does not take": ("GET", "/models/m/predict", 405, "/models/m/predict does not take GET"),
     "a method that infer does not take": ("DELETE", "/v2/models/m/infer", 405, "does not take DELETE"),
     "a method that the server paths do not take": ("POST", "/v2", 405, "/v2 does not take POST"),
-    "an escaped slash": ("POST", "/models/m%2fpredict", 400, "not valid HTTP for this edge"),
-    "an escaped backslash": ("POST", "/models/m%5Cpredict", 400, "not valid HTTP for this edge"),
+    "an escaped slash": ("POST", "/models/m%2fpredict", 404, "nothing is served"),
+    "an escaped backslash": ("POST", "/models/m%5Cpredict", 404, "nothing is served"),
     "a way out of the root": ("GET", "/%2e%2e/%2e%2e/etc/passwd", 404, "nothing is served at /etc/passwd"),
 }
 

@@ -19,16 +19,12 @@ from hotcold.domain.errors import (
     ReleaseError,
     StaleControllerError,
 )
-from hotcold.domain.gate import Gate, Verdict
-from hotcold.domain.package import PackageRef
-from hotcold.domain.plan import GATES, Plan
-from hotcold.domain.release import Deploy, Observation, Phase, Release, SetSplit, advance
+from hotcold.domain.instructions import Deploy, SetSplit
+from hotcold.domain.release import Observation, Phase
 from hotcold.domain.serving import ModelStatus, RouteStatus, Slot, SlotPlan, SlotStatus
 from hotcold.rollback import roll_back
 from services.watchdog import Watchdog
-
-PLAN = Plan(replicas=1, bake_s=0)
-LEASE_S = 10.0
+from tests.fixtures.release_steps import LEASE_S, PLAN, bake, package, promote, step
 
 
 @pytest.fixture
@@ -37,36 +33,6 @@ def database(database_url: str) -> Iterator[ReleaseDatabase]:
     opened.prepare()
     yield opened
     opened.close()
-
-
-def package(version: int) -> PackageRef:
-    return PackageRef("m", version, f"1.{version}.0", f"{version:x}" * 64)
-
-
-def step(database: ReleaseDatabase, release: Release, seen: Observation, now: float) -> Release:
-    after, instructions = advance(release, seen, now)
-    return database.commit(release, after, instructions, "test", now)
-
-
-def bake(database: ReleaseDatabase, version: int, now: float, owner: str = "driver") -> Release:
-    """A release whose candidate holds all traffic."""
-    release = database.start("m", version, PLAN, owner, now, LEASE_S)
-    ready = SlotStatus(package(version).digest, 1, 1)
-    for seen in (
-        Observation(package=package(version)),
-        Observation(candidate=ready),
-        Observation(candidate=ready, smoke=Gate("smoke", Verdict.SAFE)),
-        Observation(candidate=ready, edge_share=100),
-    ):
-        release = step(database, release, seen, now)
-    assert release.phase is Phase.BAKING
-    return release
-
-
-def promote(database: ReleaseDatabase, version: int, now: float) -> Release:
-    ready = SlotStatus(package(version).digest, 1, 1)
-    safe = tuple(Gate(name, Verdict.SAFE) for name in GATES)
-    return step(database, bake(database, version, now), Observation(candidate=ready, edge_share=100, gates=safe), now)
 
 
 def test_a_release_comes_back_from_the_database_as_it_was_written(database: ReleaseDatabase) -> None:
@@ -254,7 +220,7 @@ def test_another_layout_is_refused_with_what_to_do(database_url: str) -> None:
     opened.prepare()
     with opened.write() as connection:
         connection.execute(text("UPDATE layout SET version = 99"))
-    with pytest.raises(DatabaseError, match="has layout 99; this hotcold needs 1"):
+    with pytest.raises(DatabaseError, match="has layout 99; this hotcold needs 2"):
         opened.prepare()
     opened.dispose()
 

@@ -19,7 +19,7 @@ AT_THE_EDGE = {
     "server internals": ("GET", "/metrics", b"", {}, 404),
     "wrong method": ("DELETE", PREDICT, b"", {}, 405),
     "2 MB": ("POST", PREDICT, bytes(2_000_000), {}, 413),
-    "escaped slash": ("POST", "/models/x%2fpredict", GOOD_BODY, {}, 400),
+    "escaped slash": ("POST", "/models/x%2fpredict", GOOD_BODY, {}, 404),
     "header with underscore": ("POST", PREDICT, GOOD_BODY, {"x_entity": "1"}, 400),
 }
 

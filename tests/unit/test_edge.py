@@ -169,6 +169,8 @@ def test_every_split_hashes_the_entity_with_the_models_name_as_salt() -> None:
         ("POST", "/models/m/predict"),
         ("GET", "/models/m"),
         ("HEAD", "/models/m"),
+        ("GET", "/models/m/scores/customer-1"),
+        ("HEAD", "/models/m/scores/a%2Fb"),
         ("POST", "/v2/models/m/infer"),
         ("POST", "/v2/models/m/versions/1.0.0/infer"),
         ("GET", "/v2/models/m"),
@@ -191,6 +193,7 @@ def test_a_models_paths_are_split_and_led_by_the_testers_header(method: str, pat
         ("GET", "/models/m/predict"),
         ("DELETE", "/models/m/predict"),
         ("POST", "/models/m"),
+        ("PUT", "/models/m/scores/customer-1"),
         ("GET", "/v2/models/m/infer"),
         ("PUT", "/v2/models/m/versions/1.0.0/infer"),
         ("POST", "/v2/models/m"),
@@ -316,7 +319,7 @@ def test_the_bootstrap_bounds_body_headers_times_connections_and_memory() -> Non
     assert 32 == manager["max_request_headers_kb"]
     assert 64 == manager["common_http_protocol_options"]["max_headers_count"]
     assert manager["normalize_path"] and manager["merge_slashes"]
-    assert "REJECT_REQUEST" == manager["path_with_escaped_slashes_action"]
+    assert "KEEP_UNCHANGED" == manager["path_with_escaped_slashes_action"]
     assert [77] == list(values_of(document, "max_active_downstream_connections"))
     assert [88] == list(values_of(document, "max_heap_size_bytes"))
 

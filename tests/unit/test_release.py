@@ -9,6 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hotcold.domain.gate import Gate, Verdict
+from hotcold.domain.instructions import (
+    Deploy,
+    Finish,
+    Instruction,
+    Package,
+    PublishScores,
+    RetractScores,
+    SetSplit,
+    SetStage,
+    Smoke,
+)
 from hotcold.domain.package import PackageRef
 from hotcold.domain.plan import GATES, Plan
 from hotcold.domain.release import (
@@ -16,19 +27,13 @@ from hotcold.domain.release import (
     FINAL,
     MAX_TICK_S,
     Command,
-    Deploy,
-    Finish,
-    Instruction,
     Observation,
-    Package,
     Phase,
     Release,
-    SetSplit,
-    SetStage,
-    Smoke,
     advance,
     guard,
 )
+from hotcold.domain.score_table import ScoreTable, TableState, choose_table, refuse_publication
 from hotcold.domain.serving import Slot, SlotStatus
 
 OLD = PackageRef("m", 1, "1.0.0", "a" * 64)
@@ -77,7 +82,8 @@ def test_a_good_release_goes_through_every_phase_and_each_effect_is_asked_for_on
         release, asked = advance(release, seen, now)
         assert (Phase.BAKING, ()) == (release.phase, asked)
     release, asked = advance(release, seen, 1016.0)
-    assert (Phase.PROMOTED, (Finish(Slot.GREEN, Slot.BLUE, True, False), SetStage("m"))) == (release.phase, asked)
+    expected = (Finish(Slot.GREEN, Slot.BLUE, True, False), PublishScores("m", NEW), SetStage("m"))
+    assert (Phase.PROMOTED, expected) == (release.phase, asked)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +121,8 @@ def test_before_a_package_was_built_the_slot_of_the_previous_champion_is_not_ret
 def test_harm_or_a_dead_candidate_gives_the_traffic_back_at_once(phase: Phase) -> None:
     dead = Observation(candidate=SlotStatus(NEW.digest, 0, 2), champion=CHAMPION_READY, edge_share=100)
     release, asked = advance(at(phase), dead, 1000.0)
-    assert (Phase.ROLLING_BACK, 0, (SetSplit(Slot.GREEN, 0),)) == (release.phase, release.split, asked)
+    expected = (SetSplit(Slot.GREEN, 0), RetractScores("m", NEW, OLD, "no replica of the candidate is ready"))
+    assert (Phase.ROLLING_BACK, 0, expected) == (release.phase, release.split, asked)
 
 
 def test_the_candidate_is_closed_only_after_the_edge_confirmed_that_its_traffic_is_gone() -> None:
@@ -166,8 +173,10 @@ def test_a_person_can_always_take_a_release_back(phase: Phase) -> None:
     undo = Observation(command=Command.ROLL_BACK, command_reason="because")
     release, asked = advance(at(phase), undo, 1000.0)
     assert (Phase.ROLLING_BACK, 0) == (release.phase, release.split)
-    if phase in EXPOSED | {Phase.PROMOTED}:
-        assert (SetSplit(Slot.GREEN, 0),) == asked
+    assert (SetSplit(Slot.GREEN, 0) in asked) == (phase in EXPOSED | {Phase.PROMOTED})
+    if phase is not Phase.ROLLING_BACK:
+        retracted = RetractScores("m", NEW, OLD, "because") in asked
+        assert retracted == (phase is not Phase.PACKAGING), "its scores go with its traffic"
 
 
 def test_a_promoted_first_release_is_not_taken_off_the_edge() -> None:
@@ -279,8 +288,60 @@ def check_step(before: Release, after: Release, asked: tuple[Instruction, ...], 
         assert (before.phase, before.split) == (after.phase, after.split)
 
 
+class Scores:
+    """What readers of one output see while a release goes its way; batch runs of both packages end at any moment."""
+
+    def __init__(self, release: Release) -> None:
+        self.champion = NEW if release.phase is Phase.PROMOTED else release.champion
+        self.tables: dict[str, ScoreTable] = {}
+        self.current = ""
+        self.score(OLD, 1.0, "a")
+
+    def score(self, package: PackageRef, now: float, fingerprint: str) -> None:
+        """A batch run ends and publishes what it made."""
+        table_id = f"{package.version}{fingerprint}"
+        table = ScoreTable(table_id, "m", "/out", package, "/in", fingerprint, 1, True, now)
+        self.tables[table_id] = table
+        if not refuse_publication(table, self.champion):
+            self.show(table_id)
+
+    def show(self, table_id: str) -> None:
+        self.current = table_id
+        if table_id:
+            self.tables[table_id] = replace(self.tables[table_id], state=TableState.PUBLISHED)
+
+    def retract(self) -> None:
+        for table in self.tables.values():
+            if table.package == NEW and table.usable:
+                self.tables[table.id] = replace(table, state=TableState.RETRACTED)
+
+    def follow(self, asked: tuple[Instruction, ...]) -> None:
+        for instruction in asked:
+            match instruction:
+                case PublishScores(_, package):
+                    self.champion = package
+                case RetractScores(_, _, champion, _):
+                    self.champion = champion
+                    self.retract()
+                case _:
+                    continue
+            self.show(choose_table(list(self.tables.values()), self.champion, self.current))
+
+    def check(self, release: Release) -> None:
+        shown = self.tables[self.current].package if self.current else None
+        if release.phase is Phase.ROLLED_BACK or (release.phase is Phase.ROLLING_BACK and release.candidate):
+            assert shown != NEW, "after a rollback no reader sees a table of the candidate"
+        if shown == NEW:
+            assert release.phase is Phase.PROMOTED, "scores of a candidate are not shown before it is the champion"
+        if release.phase is Phase.PROMOTED and self.current:
+            ours = [table for table in self.tables.values() if table.usable and table.package == NEW]
+            same_input = [t for t in ours if t.input_fingerprint == self.tables[self.current].input_fingerprint]
+            assert shown == NEW or not same_input, "readers of a promoted model see its scores as soon as there are some"
+
+
 def check_history(release: Release, history: list[tuple[Observation, float, str]]) -> None:
     now = 1000.0
+    scores = Scores(release)
     for observed, elapsed_s, move in history:
         now += elapsed_s
         seen = observed
@@ -293,8 +354,14 @@ def check_history(release: Release, history: list[tuple[Observation, float, str]
         check_step(release, after, asked, seen)
         repeated, again = advance(after, replace(seen, command=None), now)
         if repeated.phase is after.phase:
-            rows = (Deploy, SetSplit, Finish)
+            rows = (Deploy, SetSplit, Finish, PublishScores, RetractScores)
             assert not any(isinstance(instruction, rows) for instruction in again), "a row is written with its step only"
+        # Taken from the history, so that a failure can be replayed: what was scored in the meantime.
+        if scored := {3.0: NEW, 0.2: OLD}.get(elapsed_s):
+            scores.score(scored, now, "a" if seen.edge_share is None else "b")
+            scores.check(release)
+        scores.follow(asked)
+        scores.check(after)
         release = after
 
 

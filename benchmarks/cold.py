@@ -1,0 +1,248 @@
+"""`make bench-cold`: batch scoring from Parquet to a published table, against the bare engine and a plain script."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from benchmarks.report import Figure, at_least, at_most, observed, publish
+from benchmarks.stack import BenchStack, bench_root, bench_stack, say
+from hotcold.adapters.batch_table import table_folder
+from hotcold.adapters.package_files import package_dir
+from hotcold.adapters.prefect_api import FlowRun
+from hotcold.adapters.release_database import ReleaseDatabase
+from hotcold.adapters.schedule import ID_COLUMN, write_bootstrapped
+from hotcold.adapters.score_pointer import POINTER_FILE
+from hotcold.adapters.survivors import find_survivors, instance_of
+from hotcold.domain.serving import Slot
+
+MODEL = "flights"
+SMALL_ROWS, LARGE_ROWS = 5_000_000, 50_000_000
+ENGINE_ROWS = 1_000_000
+# 300 trees of depth 8, trained on eight months.
+_RECIPE = {"trees": 300, "depth": 8}
+# Looking takes time from what is looked at.
+_SAMPLE_S = 1.0
+_RUN_LIMIT_S = 900.0
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One batch run as it was seen from outside.
+
+    Args:
+        rows: rows of the published table.
+        parts: its parts.
+        total_s: from the start of the flow to the moment when readers see the table.
+        steady_rows_per_s: rows per second from the first part's end to that moment.
+        peak_mib: greatest sum of the proportional set sizes of the flow's process and all its children.
+        run_s: the whole flow run as Prefect counts it, reports included.
+        stage_s: seconds by stage, summed over threads.
+    """
+
+    rows: int
+    parts: int
+    total_s: float
+    steady_rows_per_s: float
+    peak_mib: float
+    run_s: float
+    stage_s: dict[str, float]
+
+    @property
+    def rows_per_s(self) -> float:
+        """From the start of the flow to the published table."""
+        return self.rows / self.total_s
+
+
+class _Memory:
+    """Samples the memory of the flow run that is under way."""
+
+    def __init__(self, home: Path) -> None:
+        self._instance = instance_of(home)
+        self._stopped = threading.Event()
+        self.peak_bytes = 0
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(_SAMPLE_S):
+            flows = [s.process for s in find_survivors(self._instance) if s.name.startswith("flow run")]
+            self.peak_bytes = max(self.peak_bytes, _pss(flows))
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        thread = threading.Thread(target=self._watch)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stopped.set()
+            thread.join()
+
+
+def _pss(processes: list[psutil.Process]) -> int:
+    """Memory that these processes take together; what they share counts once."""
+    total = 0
+    for process in {p.pid: p for top in processes for p in _with_children(top)}.values():
+        try:
+            total += process.memory_full_info().pss
+        except psutil.Error:
+            continue
+    return total
+
+
+def _with_children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return [process, *process.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+class ColdBench:
+    """Scores with the champion of a stack of its own.
+
+    Args:
+        stack: up, with a champion.
+        data: folder for inputs and outputs.
+    """
+
+    def __init__(self, stack: BenchStack, data: Path) -> None:
+        self._stack = stack
+        self._data = data
+        database = ReleaseDatabase(stack.settings.release_database_url)
+        plan = database.read_plan(MODEL)
+        database.close()
+        ref = plan.slot(plan.route.champion or Slot.BLUE).package
+        assert ref is not None
+        self.package = package_dir(ref, stack.settings.bento_home)
+
+    def input_of(self, rows: int) -> Path:
+        """Bootstrapped rows, written once."""
+        path = self._data / f"in-{rows}.parquet"
+        if not path.exists():
+            say(f"writing {rows:,} rows")
+            write_bootstrapped(path, rows)
+        return path
+
+    def engine(self) -> float:
+        """Rows per second of the engine alone."""
+        return _peer("engine", self.package, self._any_input(), str(ENGINE_ROWS))
+
+    def script(self) -> float:
+        """Rows per second of the script that people write."""
+        return _peer("script", self.package, self._any_input(), str(self._data / "script.parquet"))
+
+    def _any_input(self) -> Path:
+        """The smallest of the inputs."""
+        return min(self._data.glob("in-*.parquet"), key=lambda path: path.stat().st_size)
+
+    def score(self, rows: int, output: str, score_store: bool = True) -> Scored:
+        """One run of `score-batch`, started as a person would."""
+        source, target = self.input_of(rows), self._data / output
+        memory = _Memory(self._stack.settings.root)
+        with memory.watching():
+            run = self._stack.flow(
+                "score-batch/score-batch",
+                _RUN_LIMIT_S,
+                model=MODEL,
+                input_url=str(source),
+                output_url=str(target),
+                id_column=ID_COLUMN,
+                score_store=score_store,
+            )
+        return _seen(run, target, memory.peak_bytes / _MIB)
+
+
+def _seen(run: FlowRun, target: Path, peak_mib: float) -> Scored:
+    """What the files tell: each part's receipt and the pointer carry the moment when they were written."""
+    lineage = json.loads((target / POINTER_FILE).read_text())
+    receipts = Path(table_folder(str(target), lineage["table"]).path("receipts"))
+    moments = sorted(path.stat().st_mtime for path in receipts.iterdir())
+    published_at = (target / POINTER_FILE).stat().st_mtime
+    after_first = lineage["rows"] * (len(moments) - 1) / len(moments)
+    return Scored(
+        rows=lineage["rows"],
+        parts=len(moments),
+        total_s=published_at - (run.started_at or published_at),
+        steady_rows_per_s=after_first / max(published_at - moments[0], 1e-9),
+        peak_mib=peak_mib,
+        run_s=run.run_s,
+        stage_s=lineage["stage_seconds"],
+    )
+
+
+def _peer(peer: str, package: Path, parquet: Path, last: str) -> float:
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.cold_peers", peer, str(package), str(parquet), last]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def _measure(bench: ColdBench, small_rows: int, large_rows: int) -> list[Figure]:
+    for rows in (small_rows, large_rows):
+        bench.input_of(rows)
+    say("the engine alone, then the script, then score-batch, then the engine again")
+    engine = [bench.engine()]
+    script = bench.script()
+    say(f"engine {engine[0]:,.0f} rows/s, script {script:,.0f} rows/s")
+    small = bench.score(small_rows, "small")
+    say(f"{small.rows:,} rows: {small.rows_per_s:,.0f} rows/s, {small.peak_mib:,.0f} MiB")
+    again = bench.score(small_rows, "small")
+    say(f"the same again: {again.run_s:.1f} s")
+    engine.append(bench.engine())
+    large = bench.score(large_rows, "large")
+    say(f"{large.rows:,} rows: {large.rows_per_s:,.0f} rows/s, {large.peak_mib:,.0f} MiB")
+    engine.append(bench.engine())
+    return _figures(max(engine), script, small, again, large)
+
+
+def _figures(engine: float, script: float, small: Scored, again: Scored, large: Scored) -> list[Figure]:
+    memory_gb = max(large.peak_mib, small.peak_mib) * _MIB / 1e9
+    return [
+        observed("engine alone, matrix in memory, best of three", engine / 1e6, "M rows/s"),
+        observed("script: read_parquet, inplace_predict, to_parquet", script / 1e6, "M rows/s"),
+        *_speed(large, engine, script, promised=True),
+        *_speed(small, engine, script, promised=False),
+        observed("large run from its first part to the published table", large.steady_rows_per_s / 1e6, "M rows/s"),
+        at_most("  distance from the small run", abs(large.steady_rows_per_s / small.steady_rows_per_s - 1), "ratio", 0.1),
+        observed("peak memory of all processes, large run", large.peak_mib, "MiB"),
+        at_most("  over the small run", large.peak_mib / small.peak_mib, "ratio", 1.1),
+        at_most("  the greater of both", memory_gb, "GB", 2.0),
+        at_most("run of a finished table, the whole flow", again.run_s, "s", 2.0 + 0.001 * again.parts),
+        *(
+            observed(f"{name.removesuffix('_s')}, time of one thread", seconds / large.rows * 1e6, "µs/row")
+            for name, seconds in large.stage_s.items()
+        ),
+    ]
+
+
+def _speed(run: Scored, engine: float, script: float, promised: bool) -> list[Figure]:
+    ratios = [("  over the engine alone", run.rows_per_s / engine, 0.9), ("  over the script", run.rows_per_s / script, 1.8)]
+    return [
+        observed(f"{run.rows / 1e6:g} M rows, from the flow's start to the published table", run.rows_per_s / 1e6, "M rows/s"),
+        *(
+            at_least(name, value, "ratio", limit) if promised else observed(name, value, "ratio")
+            for name, value, limit in ratios
+        ),
+    ]
+
+
+def main() -> None:
+    """Measure, print, write; exit code 1 if a promise is not kept. Two numbers as arguments are other sizes, for a try."""
+    small_rows, large_rows = map(int, sys.argv[1:3]) if len(sys.argv) > 2 else (SMALL_ROWS, LARGE_ROWS)
+    with bench_stack("cold") as stack:
+        say(f"training {_RECIPE['trees']} trees of depth {_RECIPE['depth']}, and releasing them")
+        stack.flow("train-model/train-model", 300.0, model=MODEL, recipe=_RECIPE)
+        stack.flow("cut-over/cut-over", 300.0, model=MODEL, plan={"replicas": 1, "bake_s": 1.0})
+        figures = _measure(ColdBench(stack, stack.settings.root / "data"), small_rows, large_rows)
+    kept = publish("Batch scoring on this machine", figures, bench_root() / "cold.json")
+    sys.exit(0 if kept else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The score store on a Redis server: what only a server can do."""
+
+from __future__ import annotations
+
+import signal
+import time
+import uuid
+
+import pytest
+
+from hotcold.adapters.score_lookup import ScoreLookup
+from hotcold.adapters.score_store import ScoreStore, StorePointer, open_score_store
+from hotcold.domain.errors import NoScoresError, ScoreStoreError
+from tests.fixtures.fragments import MODEL, start_writer, write_table
+from tests.fixtures.redis_server import RedisServer
+
+
+@pytest.fixture
+def published(redis_server: RedisServer) -> ScoreStore:
+    redis_server.empty()
+    store = open_score_store(redis_server.url)
+    write_table(store, "t1")
+    store.point(MODEL, StorePointer("t1", 1))
+    return store
+
+
+@pytest.mark.usefixtures("published")
+def test_what_is_not_finished_goes_away_by_itself(redis_server: RedisServer) -> None:
+    with start_writer(redis_server.url, "t2") as writer:
+        writer.kill()
+    with redis_server.client() as client:
+        [left] = client.keys("*:t2:*")
+        assert 0 < client.ttl(left) <= 3600
+        assert -1 == client.ttl(f"hotcold:scores:{{{MODEL}}}:table:t1")
+
+
+@pytest.mark.usefixtures("published")
+def test_a_table_that_the_server_dropped_counts_as_none(redis_server: RedisServer) -> None:
+    lookup = ScoreLookup(redis_server.url, MODEL)
+    assert lookup.find("1") is not None
+    with redis_server.client() as client:
+        client.delete(f"hotcold:scores:{{{MODEL}}}:table:t1")
+    with pytest.raises(NoScoresError, match="is published but gone"):
+        lookup.find("1")
+
+
+@pytest.mark.usefixtures("published")
+def test_a_server_that_hangs_costs_50_ms(redis_server: RedisServer) -> None:
+    lookup = ScoreLookup(redis_server.url, MODEL)
+    assert lookup.find("1") is not None
+    redis_server.process.send_signal(signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        with pytest.raises(ScoreStoreError, match="does not answer: TimeoutError"):
+            lookup.find("1")
+        assert 0.04 < time.monotonic() - started < 0.5
+    finally:
+        redis_server.process.send_signal(signal.SIGCONT)
+    assert lookup.find("1") is not None
+
+
+@pytest.mark.usefixtures("published")
+def test_a_connection_that_the_server_closed_is_made_anew(redis_server: RedisServer) -> None:
+    lookup = ScoreLookup(redis_server.url, MODEL)
+    assert lookup.find("1") is not None
+    with redis_server.client() as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+    assert lookup.find("1") is not None
+
+
+def test_a_full_server_says_what_is_needed(published: ScoreStore, redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 200_000)
+        try:
+            with pytest.raises(
+                ScoreStoreError, match=r"used memory > 'maxmemory'.*the table needs about 8 MB of the server's memory"
+            ):
+                write_table(published, "t2", rows=400_000)
+        finally:
+            client.config_set("maxmemory", 0)
+    assert ("t1",) == published.tables(MODEL)
+
+
+def test_a_server_that_is_not_there_is_an_error_without_the_password() -> None:
+    url = f"redis://user:secret-{uuid.uuid4().hex}@127.0.0.1:1/0"
+    for ask in (
+        lambda: open_score_store(url).tables(MODEL),
+        lambda: ScoreLookup(url, MODEL).find("1"),
+        lambda: write_table(open_score_store(url), "t1"),
+    ):
+        with pytest.raises(ScoreStoreError) as raised:
+            ask()
+        assert not isinstance(raised.value, NoScoresError)
+        assert "secret" not in str(raised.value)
