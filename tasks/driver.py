@@ -10,16 +10,18 @@ from prefect.futures import PrefectFuture
 
 from hotcold.adapters.release_database import ReleaseDatabase
 from hotcold.domain.errors import DatabaseError, HotcoldError
-from hotcold.domain.gate import Gate
+from hotcold.domain.gate import Gate, Verdict
 from hotcold.domain.instructions import Instruction, Package, PublishScores, RetractScores, SetStage, Smoke
+from hotcold.domain.package import PackageRef
 from hotcold.domain.plan import Plan
-from hotcold.domain.release import EXPOSED, Observation, Phase, Release, advance
-from hotcold.domain.serving import ModelStatus
+from hotcold.domain.release import EXPOSED, SMOKE_GATES, Observation, Phase, Release, advance
+from hotcold.domain.serving import ModelStatus, Slot
 from hotcold.domain.smoke import judge_health, judge_probe
 from hotcold.rollback import confirmed_share
 from hotcold.settings import Settings
 from tasks.context import controller_name, open_database
 from tasks.packaging import package_version
+from tasks.parity import run_parity_check
 from tasks.registry import project_to_registry
 from tasks.score_requests import start_requested_scores
 from tasks.smoke import EdgeProbe, run_smoke_tests
@@ -34,7 +36,7 @@ class _Evidence:
 
     package: Any = None
     package_failure: str = ""
-    smoke: Gate | None = None
+    smoke: dict[str, Gate] = field(default_factory=dict)
     gates: tuple[Gate, ...] = ()
     restarts_before: int | None = None
     registry_is_behind: bool = False
@@ -111,7 +113,7 @@ class ReleaseDriver:
             candidate=status.slot(release.slot) if status else None,
             champion=status.slot(release.slot.other) if status else None,
             edge_share=confirmed_share(status, release.slot),
-            smoke=evidence.smoke,
+            smoke=tuple(evidence.smoke.values()),
             gates=evidence.gates,
         )
 
@@ -134,12 +136,20 @@ class ReleaseDriver:
                 running["package"] = package_version.submit(
                     model, version, release.champion, release.plan.allow_breaking_schema
                 )
-            case Smoke(slot, package) if "smoke" not in running:
-                running["smoke"] = run_smoke_tests.submit(package, slot, self.database.read_edges(self._clock()))
+            case Smoke(slot, package):
+                self._start_smoke_tests(slot, package)
             case PublishScores() | RetractScores() if "scores" not in running:
                 running["scores"] = start_requested_scores.submit()
             case SetStage():
                 self._evidence.registry_is_behind = True
+
+    def _start_smoke_tests(self, slot: Slot, package: PackageRef) -> None:
+        """Those that have no verdict and are not under way."""
+        edges = self.database.read_edges(self._clock())
+        for name, run in (("smoke", run_smoke_tests), ("batch_parity", run_parity_check)):
+            verdict = self._evidence.smoke.get(name)
+            if name not in self._evidence.running and (verdict is None or verdict.verdict is Verdict.UNKNOWN):
+                self._evidence.running[name] = run.submit(package, slot, edges)
 
     def _collect(self) -> None:
         """Take the results of effects that have ended."""
@@ -156,8 +166,8 @@ class ReleaseDriver:
     def _keep(self, name: str, result: Any) -> None:
         if name == "package":
             self._evidence.package = result
-        elif name == "smoke":
-            self._evidence.smoke = result
+        elif name in SMOKE_GATES:
+            self._evidence.smoke[name] = result
 
     def _keep_failure(self, name: str, error: Exception) -> None:
         if name == "package":
@@ -173,7 +183,7 @@ class ReleaseDriver:
     @property
     def gates(self) -> tuple[Gate, ...]:
         """All verdicts so far, smoke tests included."""
-        return (self._evidence.smoke, *self._evidence.gates) if self._evidence.smoke else self._evidence.gates
+        return (*self._evidence.smoke.values(), *self._evidence.gates)
 
     def close(self, model: str) -> None:
         """Wait for the last effects, the registry's last view among them, and close the connections."""

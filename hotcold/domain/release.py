@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from hotcold.domain.gate import Gate, Verdict, first_harm, missing_evidence
+from hotcold.domain.gate import Gate, first_harm, missing_evidence
 from hotcold.domain.instructions import (
     Deploy,
     Finish,
@@ -33,6 +33,8 @@ from hotcold.domain.serving import Slot, SlotStatus
 
 # The most that one tick adds to the time in a phase: a jump of the clock or a pause of the driver counts as this at most.
 MAX_TICK_S = 5.0
+# What has to be SAFE before a candidate gets its first request.
+SMOKE_GATES = ("smoke", "batch_parity")
 
 
 class Phase(StrEnum):
@@ -120,7 +122,7 @@ class Observation:
         candidate: the candidate's slot as the agents see it.
         champion: the champion's slot as the agents see it.
         edge_share: candidate's share that Envoy confirmed, in percent.
-        smoke: verdict of the smoke tests on the candidate's slot.
+        smoke: verdicts on the candidate's slot before it has traffic; see SMOKE_GATES.
         gates: verdicts on live traffic.
         command: what a person asked for.
         command_reason: who asked, and why.
@@ -131,7 +133,7 @@ class Observation:
     candidate: SlotStatus | None = None
     champion: SlotStatus | None = None
     edge_share: int | None = None
-    smoke: Gate | None = None
+    smoke: tuple[Gate, ...] = ()
     gates: tuple[Gate, ...] = ()
     command: Command | None = None
     command_reason: str = ""
@@ -232,11 +234,12 @@ def _deploy(release: Release, seen: Observation) -> Release:
 
 
 def _smoke(release: Release, seen: Observation) -> Release:
-    if seen.smoke is not None and seen.smoke.verdict is Verdict.HARM:
-        return _reject(release, seen.smoke.sentence)
-    if seen.smoke is not None and seen.smoke.verdict is Verdict.SAFE and _serves(release, seen.candidate):
+    if harm := first_harm(seen.smoke):
+        return _reject(release, harm.sentence)
+    missing = missing_evidence(seen.smoke, SMOKE_GATES)
+    if not missing and _serves(release, seen.candidate):
         return replace(_enter(release, Phase.CUTOVER), split=100, exposed=True)
-    return _reject_late(release, release.plan.smoke_timeout_s, "the smoke tests came to no verdict")
+    return _reject_late(release, release.plan.smoke_timeout_s, f"no evidence from {', '.join(missing) or 'the slot'}")
 
 
 def _cut_over(release: Release, seen: Observation) -> Release:
@@ -327,7 +330,7 @@ def _instructions(before: Release, after: Release, seen: Observation) -> tuple[I
         done.append(SetSplit(after.slot, after.split))
     if after.phase is Phase.PACKAGING and seen.package is None:
         done.append(Package(after.model, after.version))
-    if after.phase is Phase.SMOKE and after.candidate and (seen.smoke is None or seen.smoke.verdict is Verdict.UNKNOWN):
+    if after.phase is Phase.SMOKE and after.candidate and missing_evidence(seen.smoke, SMOKE_GATES):
         done.append(Smoke(after.slot, after.candidate))
     if after.phase is not before.phase:
         done += _on_entry(after)

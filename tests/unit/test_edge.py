@@ -146,8 +146,8 @@ def test_no_cluster_panics_and_every_cluster_is_checked_and_has_a_breaker() -> N
 @pytest.mark.parametrize("green_pct", range(101))
 def test_the_weights_are_the_split_and_sum_to_100(green_pct: int) -> None:
     splits = list(values_of(route_document([replace(MODEL, green_pct=green_pct)]), "weighted_clusters"))
-    # Predict, information, inference and readiness.
-    assert 4 == len(splits)
+    # Predict, information, batch scores, inference and readiness.
+    assert 5 == len(splits)
     for split in splits:
         weights = {cluster["name"]: cluster["weight"] for cluster in split["clusters"]}
         assert {"m-blue": 100 - green_pct, "m-green": green_pct} == weights
@@ -157,7 +157,7 @@ def test_the_weights_are_the_split_and_sum_to_100(green_pct: int) -> None:
 def test_every_split_hashes_the_entity_with_the_models_name_as_salt() -> None:
     for model in ("m", "n"):
         policies = list(values_of(route_document([replace(MODEL, model=model)]), "hash_policy"))
-        assert 4 == len(policies)
+        assert 5 == len(policies)
         for [policy] in policies:
             assert ENTITY_HEADER == policy["header"]["header_name"]
             assert f"{model}|\\0" == policy["header"]["regex_rewrite"]["substitution"]
@@ -277,7 +277,7 @@ def test_two_models_answer_on_their_own_paths() -> None:
 
 def test_a_request_is_sent_again_only_where_no_replica_can_have_answered_it() -> None:
     policies = list(values_of(route_document([MODEL]), "retry_policy"))
-    assert 20 == len(policies)
+    assert 25 == len(policies)
     assert {"connect-failure,refused-stream,reset"} == {policy["retry_on"] for policy in policies}
     assert {"5s"} == {route["route"]["timeout"] for route in routes_of(MODEL) if "route" in route}
 

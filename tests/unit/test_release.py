@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hotcold.domain.gate import Gate, Verdict
+from hotcold.domain.gate import Gate, Verdict, first_harm, missing_evidence
 from hotcold.domain.instructions import (
     Deploy,
     Finish,
@@ -26,6 +26,7 @@ from hotcold.domain.release import (
     EXPOSED,
     FINAL,
     MAX_TICK_S,
+    SMOKE_GATES,
     Command,
     Observation,
     Phase,
@@ -42,7 +43,12 @@ PLAN = Plan(replicas=2, bake_s=10, max_bake_s=20)
 START = Release("r", "m", 2, PLAN, Slot.GREEN, OLD, ticked_at=1000.0)
 READY = SlotStatus(NEW.digest, ready=2, wanted=2)
 CHAMPION_READY = SlotStatus(OLD.digest, ready=2, wanted=2)
-SMOKE_SAFE = Gate("smoke", Verdict.SAFE)
+SMOKE_SAFE = (Gate("smoke", Verdict.SAFE), Gate("batch_parity", Verdict.SAFE))
+SMOKE_HARM = [
+    tuple(Gate(gate.name, verdict) if gate.name == name else gate for gate in SMOKE_SAFE)
+    for name in ("smoke", "batch_parity")
+    for verdict in (Verdict.HARM, Verdict.UNKNOWN)
+]
 ALL_SAFE = tuple(Gate(name, Verdict.SAFE) for name in GATES)
 
 
@@ -94,7 +100,7 @@ def test_a_good_release_goes_through_every_phase_and_each_effect_is_asked_for_on
         (Phase.DEPLOYING, Observation(candidate=replace(READY, ready=0, failure="a byte is wrong")), "a byte is wrong"),
         (
             Phase.SMOKE,
-            Observation(smoke=Gate("smoke", Verdict.HARM, "off by 1", "1e-05")),
+            Observation(smoke=(Gate("smoke", Verdict.HARM, "off by 1", "1e-05"),)),
             "smoke is HARM: off by 1 (allowed: 1e-05)",
         ),
     ],
@@ -108,7 +114,7 @@ def test_a_candidate_that_cannot_serve_is_rejected_with_the_reason_before_any_tr
 
 
 def test_smoke_tests_without_a_verdict_are_asked_for_again() -> None:
-    release, asked = advance(at(Phase.SMOKE), Observation(candidate=READY, smoke=Gate("smoke", Verdict.UNKNOWN)), 1000.0)
+    release, asked = advance(at(Phase.SMOKE), Observation(candidate=READY, smoke=(Gate("smoke", Verdict.UNKNOWN),)), 1000.0)
     assert (Phase.SMOKE, (Smoke(Slot.GREEN, NEW),)) == (release.phase, asked)
 
 
@@ -235,7 +241,7 @@ observations = st.builds(
     candidate=st.one_of(st.just(READY), slots),
     champion=st.one_of(st.just(CHAMPION_READY), slots),
     edge_share=st.sampled_from([None, 0, 100, 100]),
-    smoke=st.sampled_from([None, SMOKE_SAFE, SMOKE_SAFE, Gate("smoke", Verdict.HARM), Gate("smoke", Verdict.UNKNOWN)]),
+    smoke=st.sampled_from([(), *[SMOKE_SAFE] * 3, SMOKE_SAFE[:1], SMOKE_SAFE[1:], *SMOKE_HARM]),
     gates=st.one_of(st.just(ALL_SAFE), gates),
     command=st.sampled_from([None, None, None, None, Command.RESUME, Command.ROLL_BACK]),
 )
@@ -261,7 +267,7 @@ def check_step(before: Release, after: Release, asked: tuple[Instruction, ...], 
     assert 0 <= after.in_phase_s <= before.in_phase_s + MAX_TICK_S
     if after.split > before.split:
         assert before.phase is Phase.SMOKE, "traffic rises only after the smoke tests"
-        assert seen.smoke and seen.smoke.verdict is Verdict.SAFE
+        assert not missing_evidence(seen.smoke, SMOKE_GATES) and not first_harm(seen.smoke)
         assert seen.candidate and seen.candidate.ready and seen.candidate.digest == NEW.digest
     if after.split != before.split:
         assert SetSplit(after.slot, after.split) in asked
