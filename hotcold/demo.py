@@ -1,4 +1,4 @@
-"""The whole story on real flights: train two versions, release one, cut over to the other under load, and undo it."""
+"""The whole story on real flights: train two versions, release one, score a month with it, cut over to the other, undo it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hotcold.adapters.prefect_api import PrefectApi
 from hotcold.adapters.release_database import ReleaseDatabase
 from hotcold.adapters.replay import FlightReplay
 from hotcold.adapters.replay_client import LoadClient
+from hotcold.demo_batch import LOOKED_UP, BatchStory, ShownTable
 from hotcold.domain.errors import ReleaseError, StackError
 from hotcold.domain.metrics import evaluate_scores
 from hotcold.domain.release import Phase, Release
@@ -27,6 +28,7 @@ REPLAY_DAYS = (date(2013, 10, 1), date(2013, 12, 31))
 _REQUESTS_PER_S = 150.0
 _STEADY_S = 5.0
 _FLOW_LIMIT_S = 240.0
+_SCORES_BACK_S = 30.0
 _POLL_S = 0.2
 _PLAN = {"replicas": 2, "bake_s": 3.0}
 # What differs is a hyperparameter, so the second is a minor version.
@@ -47,6 +49,9 @@ class Report:
         undo_last_candidate_answer_s: from the decision to undo until the last answer by the version taken back.
         auc_by_version: area under the ROC curve of the live answers against what became of the flights, dimensionless.
         auc: the same, of the version that was released last.
+        batch_rows: flights of the month that was scored.
+        scores_shown: version of the scores that readers saw: at first, after the release, after the undo.
+        scores_back_s: from the decision to undo until readers and live lookups saw the scores from before.
     """
 
     traffic: TrafficSummary
@@ -55,6 +60,9 @@ class Report:
     undo_last_candidate_answer_s: float
     auc_by_version: dict[str, float]
     auc: float
+    batch_rows: int
+    scores_shown: tuple[str, str, str]
+    scores_back_s: float
 
     def to_json(self) -> dict[str, Any]:
         """The content of `report.json`."""
@@ -72,13 +80,15 @@ class Demo:
         edge_url: where consumers send requests.
         prefect: the API through which flows are started.
         database: the release database.
+        batch: the batch half of the story.
         say: takes one line of progress at a time.
     """
 
-    def __init__(self, edge_url: str, prefect: PrefectApi, database: ReleaseDatabase, say: Say) -> None:
+    def __init__(self, edge_url: str, prefect: PrefectApi, database: ReleaseDatabase, batch: BatchStory, say: Say) -> None:
         self._edge_url = edge_url
         self._prefect = prefect
         self._database = database
+        self._batch = batch
         self._say = say
 
     def play(self) -> Report:
@@ -90,6 +100,7 @@ class Demo:
         """
         self._train(_FIRST)
         first = self._release()
+        shown = [self._score()]
         self._train(_SECOND)
         replay = FlightReplay(MODEL, *REPLAY_DAYS)
         load = LoadClient(self._edge_url, replay.request, _REQUESTS_PER_S, connections=8)
@@ -97,12 +108,15 @@ class Demo:
         with load:
             self._watch(load, _STEADY_S)
             second = self._release(load)
-            self._watch(load, _STEADY_S)
+            shown.append(self._await_scores(second, load))
             undone = roll_back(self._database, MODEL, "the demo", "the demo takes it back")
             self._say(f"taken back; the edge confirmed it after {undone.confirmed_s * 1e3:.0f} ms")
+            shown.append(self._batch.await_version(shown[0].version, _SCORES_BACK_S))
+            back = time.time() - undone.decided_at
+            self._say(f"readers of the batch see table {shown[2].table} of {shown[2].version} again after {back * 1e3:.0f} ms")
             self._watch(load, _STEADY_S)
         self._say("live requests ended")
-        return self._report(load.results(), first, second, undone, replay)
+        return self._report(load.results(), first, second, undone, replay, shown, back)
 
     def _train(self, recipe: Mapping[str, Any]) -> None:
         self._say(f"training {recipe['trees']} trees of depth {recipe['depth']} on the flights until {recipe['train_until']}")
@@ -117,6 +131,23 @@ class Demo:
             raise ReleaseError(f"the release ended {release.phase.value}: {release.reason}; see `hotcold logs worker`")
         self._say(message)
         return release
+
+    def _score(self) -> ShownTable:
+        """Score next month's schedule with the champion, and publish it."""
+        flights = self._batch.write_input()
+        self._say(f"scoring October's schedule, {flights:,} flights, with the champion")
+        self._say(self._run_flow("score-batch/score-batch", self._batch.parameters()))
+        shown = self._batch.await_version("1.0.0", _FLOW_LIMIT_S)
+        self._say(f"readers see {shown.rows:,} scores of {shown.version}; a live lookup of {LOOKED_UP} gives {shown.score:.3f}")
+        return shown
+
+    def _await_scores(self, release: Release, load: LoadClient) -> ShownTable:
+        """The promotion has the month scored anew by the new champion; nobody starts that."""
+        version = release.candidate.semver if release.candidate else ""
+        self._say(f"the promotion has October scored again, by {version}")
+        shown = self._batch.await_version(version, _FLOW_LIMIT_S)
+        self._say(f"readers see table {shown.table} of {shown.version}; the lookup gives {shown.score:.3f}; {_progress(load)}")
+        return shown
 
     def _run_flow(self, deployment: str, parameters: Mapping[str, Any], load: LoadClient | None = None) -> str:
         run = self._prefect.start(deployment, parameters)
@@ -138,7 +169,14 @@ class Demo:
         self._say(_progress(load))
 
     def _report(
-        self, exchanges: Sequence[Exchange], first: Release, second: Release, undone: Undone, replay: FlightReplay
+        self,
+        exchanges: Sequence[Exchange],
+        first: Release,
+        second: Release,
+        undone: Undone,
+        replay: FlightReplay,
+        shown: Sequence[ShownTable],
+        scores_back_s: float,
     ) -> Report:
         old, new = (release.candidate.semver if release.candidate else "" for release in (first, second))
         before_undo = [exchange for exchange in exchanges if exchange.sent_at < undone.decided_at]
@@ -150,6 +188,9 @@ class Demo:
             undo_last_candidate_answer_s=last_answer_after(exchanges, new, undone.decided_at),
             auc_by_version=auc_by_version,
             auc=auc_by_version[new],
+            batch_rows=shown[0].rows,
+            scores_shown=(shown[0].version, shown[1].version, shown[2].version),
+            scores_back_s=scores_back_s,
         )
 
     def _switched_at(self, release: Release) -> float:

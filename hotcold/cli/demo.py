@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 
 def demo() -> None:
-    """Bring the stack up and play the whole story on real flights: train, release, cut over under load, undo."""
+    """Bring the stack up and play the whole story on real flights: train, release, score a month, cut over under load, undo."""
     from hotcold.adapters.prefect_api import PrefectApi
     from hotcold.adapters.release_database import ReleaseDatabase
     from hotcold.adapters.stack import bring_up
-    from hotcold.demo import Demo
+    from hotcold.demo import MODEL, Demo
+    from hotcold.demo_batch import BatchStory
 
     settings = load_settings()
     began = time.monotonic()
@@ -31,12 +32,14 @@ def demo() -> None:
 
     record = bring_up(settings, say)
     prefect, database = PrefectApi(record.prefect_api_url), ReleaseDatabase(settings.release_database_url)
+    batch = BatchStory(settings.root / "demo", record.edge_url, MODEL)
     try:
         database.prepare()
-        report = Demo(record.edge_url, prefect, database, say).play()
+        report = Demo(record.edge_url, prefect, database, batch, say).play()
     finally:
         prefect.close()
         database.close()
+        batch.close()
     _show(report)
     _write(settings, report)
     _tell_where(record)
@@ -57,6 +60,8 @@ def _show(report: Report) -> None:
         "switch: decision to last answer by the old version": f"{report.cutover_s * 1e3:.0f} ms",
         "undo: decision to last answer by the new version": f"{report.undo_last_candidate_answer_s * 1e3:.0f} ms",
         "undo: decision to confirmation by the edge": f"{report.undo_s * 1e3:.0f} ms",
+        "batch: flights scored, versions that readers saw": f"{report.batch_rows:,}: {' → '.join(report.scores_shown)}",
+        "undo: decision to the scores from before": f"{report.scores_back_s * 1e3:.0f} ms",
         "p50 / p95 / p99": f"{traffic.p50_ms:.1f} / {traffic.p95_ms:.1f} / {traffic.p99_ms:.1f} ms",
         "AUC of the live answers": ", ".join(f"{version}: {auc:.3f}" for version, auc in report.auc_by_version.items()),
     }
