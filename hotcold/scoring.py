@@ -99,7 +99,7 @@ def plan_run(
         on_bad_part: see `BatchPlan`.
         rows_per_part: wanted rows of a part.
         device: see `choose_device`.
-        with_index: write what the score store and the search for repeated ids need.
+        with_index: write what the score store is built from.
 
     Raises:
         BadInputError: the input is empty or cannot be read.

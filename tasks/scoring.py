@@ -1,7 +1,7 @@
 """Steps of a batch run: find the package, plan, score, check, publish. Each is safe to repeat."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,7 @@ from hotcold.adapters.score_store import open_score_store
 from hotcold.domain.errors import CorruptPackageError
 from hotcold.domain.gate import first_harm
 from hotcold.domain.package import PackageRef
-from hotcold.domain.receipt import Receipt, content_digest
+from hotcold.domain.receipt import Receipt, content_digest, ids_are_unique
 from hotcold.domain.score_quality import Duplicates, Published, judge_table
 from hotcold.domain.score_table import ScoreTable, TableState, tables_to_delete
 from hotcold.domain.scoring_summary import Progress, ScoringSummary
@@ -97,7 +97,7 @@ def plan_scoring(request: ScoringRequest, package: PackageRef) -> Run:
         request.on_bad_part,
         request.rows_per_part,
         device=choose_device(request.cluster, folder),
-        with_index=request.score_store or request.quality.unique_ids,
+        with_index=request.score_store,
     )
     get_run_logger().info(
         "table %s of %s: %d files, %d parts, %d of them done before",
@@ -166,7 +166,7 @@ def check_table(
     totals = summarise_run(run, receipts)
     before = read_lineage(run.table.folder) or {}
     scored_at = _scored_at(before)
-    duplicates = _duplicates(request, run, totals.rows_out, scored_at, before)
+    duplicates = _duplicates(request, run, receipts, scored_at, before)
     published = _published(settings, request)
     limits = request.quality.limits(gives_probabilities(package_dir(package, settings.bento_home), run.manifest))
     summary = ScoringSummary(
@@ -202,15 +202,17 @@ def _scored_at(before: Mapping[str, Any]) -> float:
     return datetime.fromisoformat(before["scored_at"]).timestamp() if before else time.time()
 
 
-def _duplicates(request: ScoringRequest, run: Run, rows: int, scored_at: float, before: Mapping[str, Any]) -> Duplicates:
+def _duplicates(
+    request: ScoringRequest, run: Run, receipts: Sequence[Receipt], scored_at: float, before: Mapping[str, Any]
+) -> Duplicates:
     """Found once; a run that only finds the table complete reads what was found then."""
     store = open_score_store(Settings().score_store) if request.score_store else None
     if before and (store is None or store.has(run.manifest.model, run.table_id)):
         return Duplicates(before["duplicates"]["rows"], tuple(before["duplicates"]["examples"]))
-    if not run.job.with_index:
+    if store is None and (not request.quality.unique_ids or ids_are_unique(receipts)):
         return Duplicates()
     restore_fragments(run)
-    return index_table(run, rows, scored_at, store)
+    return index_table(run, sum(receipt.rows_out for receipt in receipts), scored_at, store)
 
 
 def _published(settings: Settings, request: ScoringRequest) -> Published | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -61,6 +63,24 @@ def cast_columns(batch: pa.RecordBatch, wanted: pa.Schema) -> pa.RecordBatch:
     except pa.ArrowException as error:
         raise BadInputError(f"a column differs from that of the first file: {error}") from error
     return pa.RecordBatch.from_arrays(columns, schema=wanted)
+
+
+def ascending_ids(ids: Sequence[pa.Array]) -> tuple[int, int] | tuple[str, str] | None:
+    """First and last of some ids, if each is greater than the one before it; None if they are not, or there is none.
+
+    Args:
+        ids: whole numbers or texts without nulls, in chunks that are not empty.
+    """
+    if not ids or not all(_ascend(chunk) for chunk in ids):
+        return None
+    edges = [(chunk[0].as_py(), chunk[-1].as_py()) for chunk in ids]
+    if any(before[1] >= after[0] for before, after in pairwise(edges)):
+        return None
+    return edges[0][0], edges[-1][1]
+
+
+def _ascend(ids: pa.Array) -> bool:
+    return bool(len(ids) == 1 or pc.all(pc.less(ids[:-1], ids[1:])).as_py())
 
 
 def scores_file(columns: Sequence[pa.RecordBatch], scores: NDArray[np.float32], wanted: pa.Schema) -> bytes:

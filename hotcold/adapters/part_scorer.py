@@ -19,6 +19,7 @@ from hotcold.adapters.part_files import (
     INDEX,
     QUARANTINE,
     RECEIPTS,
+    ascending_ids,
     cast_columns,
     quarantine_file,
     quarantined_rows,
@@ -121,6 +122,7 @@ def score_part(job: ScoringJob, part: Part, files: Mapping[int, InputFile]) -> R
         problems=tuple(done.problems[:SHOWN_PROBLEMS]),
         timings=reader.timings + Timings(write_s=time.perf_counter() - began),
         where=f"process {os.getpid()}",
+        ids=ascending_ids([batch.column(0) for batch in done.columns if batch.num_rows]),
     )
     # Last, so that a part with a receipt is complete.
     Folder(job.table_url).write(f"{RECEIPTS}/{part.name}.json", receipt_bytes(receipt), durable=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 from hotcold.domain.batch_plan import BatchPlan, Part
@@ -67,6 +68,7 @@ class Receipt:
         problems: what was set aside, and why; the first ones of many.
         timings: seconds by stage.
         where: worker that did it, for people.
+        ids: first and last id, if each is greater than the one before it; None if they are not, or there is none.
     """
 
     part: int
@@ -79,6 +81,7 @@ class Receipt:
     problems: tuple[Problem, ...] = ()
     timings: Timings = Timings()
     where: str = ""
+    ids: tuple[int, int] | tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         if self.rows_in != self.rows_out + self.rows_quarantined or min(self.rows_out, self.rows_quarantined) < 0:
@@ -103,6 +106,7 @@ class Receipt:
             values["histogram"] = ScoreHistogram.from_json(values["histogram"])
             values["problems"] = tuple(Problem(**problem) for problem in values["problems"])
             values["timings"] = Timings(**values["timings"])
+            values["ids"] = tuple(values["ids"]) if values.get("ids") else None
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise BatchError(f"not a receipt: {error}; the part is scored again") from error
@@ -201,6 +205,19 @@ def _require_balance(plan: BatchPlan, totals: Totals) -> None:
             f"the run does not add up: {planned} rows planned, {totals.rows_in} read, {totals.rows_out} scored, "
             f"{totals.rows_quarantined} quarantined. Nothing is published; delete the table's folder and run again"
         )
+
+
+def ids_are_unique(receipts: Iterable[Receipt]) -> bool:
+    """Whether the receipts alone prove that no id occurs twice, as they do where rows are sorted by id.
+
+    Returns:
+        True if all parts have ascending ids and their ranges do not overlap; false says nothing about the ids.
+    """
+    ranges = [receipt.ids for receipt in receipts if receipt.rows_out]
+    if None in ranges:
+        return False
+    ordered = sorted(ids for ids in ranges if ids is not None)
+    return all(before[1] < after[0] for before, after in pairwise(ordered))  # type: ignore[operator]
 
 
 def content_digest(receipts: Iterable[Receipt]) -> str:

@@ -17,6 +17,7 @@ from hotcold.adapters.arrow_columns import schema_columns
 from hotcold.adapters.batch_table import PlannedTable, read_receipts
 from hotcold.adapters.cuda_engine import CudaBulkEngine, encode_on_device, load_booster, require_parity
 from hotcold.adapters.engines import open_engine
+from hotcold.adapters.part_files import ascending_ids
 from hotcold.domain.batch_plan import Columns
 from hotcold.domain.errors import BadInputError, BatchError, InvalidInputError
 from hotcold.domain.receipt import Totals, missing_parts, summarise
@@ -101,6 +102,21 @@ class TestGoodInput:
         table = batch_bench.plan(tmp_path / "in.csv")
         assert 2 == score_all(batch_bench, table).rows_out
         assert ["1", "2"] == batch_bench.read(table)["flight_id"].to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        ([[1, 2], [3]], (1, 3)),
+        ([["a"], ["b", "c"]], ("a", "c")),
+        ([[1, 1]], None),
+        ([[2, 1]], None),
+        ([[1, 3], [3, 4]], None),
+        ([], None),
+    ],
+)
+def test_ids_that_ascend_are_told_by_their_range(ids: list[list[int]], expected: object) -> None:
+    assert expected == ascending_ids([pa.array(chunk) for chunk in ids])
 
 
 class TestResume:

@@ -25,7 +25,7 @@ from hotcold.adapters.release_database import ReleaseDatabase
 from hotcold.adapters.score_database import ScoreDatabase
 from hotcold.adapters.score_lookup import ScoreLookup
 from hotcold.adapters.score_pointer import open_table, read_pointer
-from hotcold.domain.errors import BadInputError, BatchError
+from hotcold.domain.errors import BadInputError, BatchError, NoScoresError
 from hotcold.domain.package import Manifest
 from hotcold.settings import Settings
 from tests.fixtures.batch import make_table, write_parquet
@@ -70,6 +70,12 @@ class Scene:
     def lookup(self, entity: str) -> float | None:
         found = ScoreLookup(self.settings.score_store, MODEL).find(entity)
         return found.score if found else None
+
+    def lookup_is_empty(self) -> bool:
+        try:
+            return self.lookup("1") is None
+        except NoScoresError:
+            return True
 
     def lineage(self) -> dict[str, Any]:
         return dict(json.loads((Path(self.output) / "SCORES.json").read_text()))
@@ -195,6 +201,17 @@ def test_repeated_ids_are_refused_and_named_and_readers_keep_what_they_have(scen
     allowed = scene.score(input_url=str(scene.home / "doubled.parquet"), quality={"unique_ids": False})
     assert allowed.is_completed(), message(allowed)
     assert ROWS + 2 == len(scene.shown())
+
+
+def test_repeated_ids_are_found_without_a_score_store_too(scene: Scene, small_package: Manifest) -> None:
+    promote(scene.releases, small_package.ref)
+    table = make_table(ROWS)
+    assert scene.score(input_url=str(scene.input()), score_store=False).is_completed()
+    doubled = write_parquet(pa.concat_tables([table, table.slice(7, 1)]), scene.home / "doubled.parquet")
+    state = scene.score(input_url=str(doubled), score_store=False)
+    assert state.is_failed()
+    assert "1 rows repeat an id: 7 in row 7 of part-000000 and row 0 of part-000005" in (state.message or "")
+    assert scene.lookup_is_empty()
 
 
 def test_a_table_that_did_not_pass_is_published_with_other_limits_without_scoring_again(

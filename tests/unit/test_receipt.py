@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hotcold.domain.batch_plan import BatchPlan, Columns, InputFile
 from hotcold.domain.errors import BatchError
-from hotcold.domain.receipt import Problem, Receipt, Timings, content_digest, missing_parts, summarise
+from hotcold.domain.receipt import Problem, Receipt, Timings, content_digest, ids_are_unique, missing_parts, summarise
 from hotcold.domain.score_histogram import count_scores
 
 
@@ -99,6 +99,23 @@ def test_a_part_with_fewer_rows_than_planned_is_found() -> None:
 def test_a_receipt_of_another_plan_is_refused(receipt: Receipt) -> None:
     with pytest.raises(BatchError, match="delete the table's folder"):
         missing_parts(make_plan(10, 10).parts(), [receipt])
+
+
+@pytest.mark.parametrize(
+    ("ranges", "proven"),
+    [
+        ([(1, 5), (6, 9)], True),
+        ([(6, 9), (1, 5)], True),
+        ([("a", "c"), ("d", "e")], True),
+        ([(1, 5), (5, 9)], False),
+        ([(1, 9), (2, 3)], False),
+        ([(1, 5), None], False),
+    ],
+)
+def test_ids_are_proven_unique_only_by_ranges_that_do_not_overlap(ranges: list[tuple[int, int] | None], proven: bool) -> None:
+    receipts = [replace(make_receipt(part, 10), ids=ids) for part, ids in enumerate(ranges)]
+    assert proven is ids_are_unique(receipts)
+    assert receipts == [Receipt.from_json(json.loads(json.dumps(receipt.to_json()))) for receipt in receipts]
 
 
 def test_other_bytes_give_another_content_digest() -> None:
