@@ -30,7 +30,7 @@ ENGINE_ROWS = 1_000_000
 # 300 trees of depth 8, trained on eight months.
 _RECIPE = {"trees": 300, "depth": 8}
 # Looking takes time from what is looked at.
-_SAMPLE_S = 1.0
+_SAMPLE_S = 2.0
 _RUN_LIMIT_S = 900.0
 _MIB = 2**20
 
