@@ -38,7 +38,7 @@ def score_batch(
     on_bad_part: Literal["", "fail", "quarantine"] = "",
     rows_per_part: Annotated[int | None, Field(ge=1, le=10_000_000)] = None,
     cluster: str = "",
-    score_store: bool = True,
+    score_store: bool | None = None,
     quality: Quality | None = None,
 ) -> State:
     """Score many rows with the champion and publish the table in one piece.
@@ -56,7 +56,7 @@ def score_batch(
         on_bad_part: `fail` ends the run at the first row that cannot be scored; `quarantine` sets such rows aside.
         rows_per_part: Rows that one task scores and one file holds.
         cluster: `auto`, `cuda`, `local`, or the address of a Dask scheduler.
-        score_store: Make the scores available to live lookups by id, too.
+        score_store: Make the scores available to live lookups by id, too; a new model's are.
         quality: What the table may look like to be shown.
     """
     began = time.monotonic()

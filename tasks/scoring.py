@@ -15,6 +15,7 @@ from hotcold.adapters.package_files import package_dir, verify_package_ref
 from hotcold.adapters.score_database import ScoreDatabase
 from hotcold.adapters.score_pointer import project_scores
 from hotcold.adapters.score_store import open_score_store
+from hotcold.adapters.table_folder import plain_url
 from hotcold.domain.errors import CorruptPackageError
 from hotcold.domain.gate import first_harm
 from hotcold.domain.package import PackageRef
@@ -37,14 +38,19 @@ ABANDONED_AFTER_S = 7 * 86_400.0
 
 
 def read_request(given: Mapping[str, Any]) -> ScoringRequest | None:
-    """Complete what was asked for by what the model's last table was made with; None if no input was ever named."""
+    """Complete what was asked for by what the model's last table was made with; None if no input was ever named.
+
+    Raises:
+        BatchError: an address that cannot be used, or a parameter out of range.
+    """
     settings = Settings()
     database = open_scores(settings)
     try:
         tables = database.read_tables(given["model"])
     finally:
         database.close()
-    return complete_request(given, tables, str(settings.root / "batch" / given["model"]))
+    urls = {name: plain_url(given[name]) for name in ("input_url", "output_url") if given[name]}
+    return complete_request({**given, **urls}, tables, str(settings.root / "batch" / given["model"]))
 
 
 def open_scores(settings: Settings) -> ScoreDatabase:
@@ -121,35 +127,20 @@ def score_missing_parts(request: ScoringRequest, run: Run) -> tuple[Receipt, ...
     """
     began = time.monotonic()
     with ProgressArtifact(run.manifest.model) as artifact:
-        counted = _Counted(run, began)
+        progress = _progress_before(run)
 
         def show(receipt: Receipt) -> None:
-            artifact.update(counted.add(receipt))
+            nonlocal progress
+            progress = progress.with_part(receipt.rows_in, time.monotonic() - began)
+            artifact.update(progress)
 
         return score_missing(run, request.cluster, Settings().run_dir / "dask", on_receipt=show)
 
 
-class _Counted:
-    """Progress of a run, receipt by receipt."""
-
-    def __init__(self, run: Run, began: float) -> None:
-        self._before = Progress(
-            rows_done=sum(receipt.rows_in for receipt in run.done),
-            rows_total=run.rows_total,
-            parts_done=len(run.done),
-            parts_total=len(run.parts),
-            elapsed_s=0.0,
-            rows_before=sum(receipt.rows_in for receipt in run.done),
-            parts_before=len(run.done),
-        )
-        self._began, self._progress = began, self._before
-
-    def add(self, receipt: Receipt) -> Progress:
-        """The progress with one part more."""
-        now, elapsed_s = self._progress, time.monotonic() - self._began
-        rows, parts = now.rows_done + receipt.rows_in, now.parts_done + 1
-        self._progress = replace(now, rows_done=rows, parts_done=parts, elapsed_s=elapsed_s)
-        return self._progress
+def _progress_before(run: Run) -> Progress:
+    """What earlier runs of the same table have done."""
+    rows, parts = sum(receipt.rows_in for receipt in run.done), len(run.done)
+    return Progress(rows, run.rows_total, parts, len(run.parts), 0.0, rows_before=rows, parts_before=parts)
 
 
 @task(name="check", **_LOCAL)
@@ -178,7 +169,6 @@ def check_table(
         table=run.table_id,
         input_url=request.input_url,
         input_fingerprint=run.table.plan.input_fingerprint,
-        files=len(run.table.plan.files),
         parts_now=len(run.missing),
         rows_now=totals.rows_out - sum(receipt.rows_out for receipt in run.done),
         totals=totals,
@@ -209,7 +199,7 @@ def _duplicates(
     store = open_score_store(Settings().score_store) if request.score_store else None
     if before and (store is None or store.has(run.manifest.model, run.table_id)):
         return Duplicates(before["duplicates"]["rows"], tuple(before["duplicates"]["examples"]))
-    if store is None and (not request.quality.unique_ids or ids_are_unique(receipts)):
+    if store is None and ids_are_unique(receipts):
         return Duplicates()
     restore_fragments(run)
     return index_table(run, sum(receipt.rows_out for receipt in receipts), scored_at, store)
@@ -282,14 +272,17 @@ def delete_old_tables(request: ScoringRequest, run: Run) -> int:
     settings = Settings()
     database, store = open_scores(settings), open_score_store(settings.score_store)
     try:
-        tables = [table for table in database.read_tables(request.model) if table.output == request.output_url]
+        known = database.read_tables(request.model)
+        tables = [table for table in known if table.output == request.output_url]
+        elsewhere = {table.id for table in known if table.output != request.output_url}
         current = {pointer.output: pointer.table for pointer in database.read_pointers(request.model)}
         champion, previous = database.read_champion(request.model), database.read_previous(request.model)
         gone = tables_to_delete(tables, current.get(request.output_url, ""), champion, previous, KEPT_TABLES)
         for table in gone:
             # Struck off first: a table without data must never be chosen.
             database.forget(table.output, table.id)
-            store.delete(table.model, table.id)
+            if table.id not in elsewhere:
+                store.delete(table.model, table.id)
             table_folder(table.output, table.id).delete()
     finally:
         database.close()

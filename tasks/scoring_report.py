@@ -84,7 +84,7 @@ def _facts(summary: ScoringSummary) -> dict[str, str]:
         "scored with": f"{summary.engine} on {summary.device}",
         "input": summary.input_url,
         "input fingerprint": summary.input_fingerprint[:12],
-        "input files": _uncounted(f"{summary.files:,}", totals.uncounted_files),
+        "input files": _uncounted(f"{summary.totals.files:,}", totals.uncounted_files),
         "parts": f"{totals.parts:,}, of which {summary.parts_now:,} by this run",
         "rows read": f"{totals.rows_in:,}",
         "rows scored": f"{totals.rows_out:,}",

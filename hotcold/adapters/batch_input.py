@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from hotcold.domain.batch_plan import FileFormat, InputFile, OnBadPart, csv_range_bytes
-from hotcold.domain.errors import BadInputError, BatchError
+from hotcold.domain.errors import BadInputError, BatchError, first_line
 
 _THREADS = 8
 _SUFFIXES: dict[str, FileFormat] = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv"}
@@ -172,8 +172,3 @@ def require_unchanged(file: InputFile) -> None:
         ) from error
     if (int(entry["size"]), _version(entry)) != (file.size_bytes, file.version):
         raise BadInputError(f"{file.url} was changed while the run was under way; run again on a stable input")
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, for a message of our own."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

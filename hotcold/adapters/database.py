@@ -111,6 +111,25 @@ def upsert(connection: Connection, table: Table, key: dict[str, Any], values: di
         connection.execute(insert(table).values(**key, **values))
 
 
+class DatabaseClient:
+    """What reads and writes the release database, whatever part of it.
+
+    Args:
+        url: SQLAlchemy URL; see `Database`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._database = Database(url)
+
+    def prepare(self) -> None:
+        """Create what is missing; see `Database.prepare`."""
+        self._database.prepare()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._database.dispose()
+
+
 def _use_wal(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def connect(connection: Any, _record: object) -> None:

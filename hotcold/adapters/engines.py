@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hotcold.domain.errors import PackageError
+from hotcold.domain.errors import PackageError, first_line
 from hotcold.domain.schema import Matrix
 
 Scores = NDArray[np.float32]
@@ -71,16 +71,12 @@ def open_engine(name: str, model_dir: Path, threads: int = 1) -> Engine:
         raise
     except Exception as error:
         # Each library has its own errors for a file that it cannot read; to the caller they are all the same.
-        raise PackageError(f"the engine {name} cannot run model/{file}: {_first_line(error)}") from error
+        raise PackageError(f"the engine {name} cannot run model/{file}: {type(error).__name__}: {first_line(error)}") from error
 
 
 def model_file(name: str, model_dir: Path) -> Path:
     """The file that an engine reads, whether or not it exists."""
     return model_dir / _ENGINES[name][0]
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"
 
 
 class OnnxEngine:

@@ -11,15 +11,19 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import lmdb
 import orjson
 
 from hotcold.adapters.lmdb_lookup import HEADER_KEY, POINTER_FILE, SUFFIX, TableInUseError, open_table, parse_pointer
-from hotcold.adapters.score_index import Merged
 from hotcold.adapters.score_store import StoreHeader, StorePointer, check_name, not_there, pointed_at
 from hotcold.adapters.table_blocks import Block, TableBlocks
 from hotcold.domain.errors import ScoreStoreError
+
+if TYPE_CHECKING:
+    # Needs PyArrow, which whoever only points and reads does without.
+    from hotcold.adapters.score_index import Merged
 
 _TEMPORARY = ".new"
 # Also the most that a transaction holds in memory, twice: as blocks and as pages.

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from hotcold.domain.errors import RegistryError
+from hotcold.domain.errors import RegistryError, first_line
 
 _ALIVE_TIMEOUT_S = 3.0
 _DEFAULTS = {
@@ -62,7 +62,7 @@ def talking(tracking_uri: str, doing: str) -> Iterator[None]:
             warnings.filterwarnings("ignore", message=r"(?s).*stage.* is deprecated", category=FutureWarning)
             yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise RegistryError(f"MLflow at {_public(tracking_uri)} cannot {doing}: {_first_line(error)}") from error
+        raise RegistryError(f"MLflow at {_public(tracking_uri)} cannot {doing}: {_public(first_line(error))}") from error
 
 
 def find_experiment(client: Any, name: str) -> str:
@@ -103,7 +103,3 @@ def _require_alive(tracking_uri: str) -> None:
 def _public(uri: str) -> str:
     """The address without user name and password."""
     return re.sub(r"//[^/@]*@", "//", uri)
-
-
-def _first_line(error: Exception) -> str:
-    return _public(str(error).strip().partition("\n")[0])[:400]

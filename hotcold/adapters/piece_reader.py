@@ -12,9 +12,9 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from hotcold.adapters.arrow_columns import require_columns
-from hotcold.adapters.batch_input import first_line, open_input, require_unchanged
+from hotcold.adapters.batch_input import open_input, require_unchanged
 from hotcold.domain.batch_plan import Columns, FileFormat, InputFile, Piece
-from hotcold.domain.errors import BadInputError
+from hotcold.domain.errors import BadInputError, first_line
 from hotcold.domain.schema import Schema
 
 _BUFFER_BYTES = 1 << 20

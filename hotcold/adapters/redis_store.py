@@ -5,15 +5,18 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 
 from hotcold.adapters.redis_lookup import GENERATION_FIELD, HEADER_FIELD, TABLE_FIELD, RedisKeys
-from hotcold.adapters.score_index import Merged
 from hotcold.adapters.score_store import StoreHeader, StorePointer, check_name, not_there, pointed_at
 from hotcold.adapters.table_blocks import Block, TableBlocks
 from hotcold.domain.errors import ScoreStoreError
+
+if TYPE_CHECKING:
+    # Needs PyArrow, which whoever only points and reads does without.
+    from hotcold.adapters.score_index import Merged
 
 _TIMEOUT_S = 10.0
 _BATCH_BYTES = 2 << 20

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from hotcold.adapters import release_tables as t
-from hotcold.adapters.database import Database, upsert
+from hotcold.adapters.database import DatabaseClient, upsert
 from hotcold.adapters.desired_state import apply_instruction, lock_route, read_model_plan
 from hotcold.domain.edge import refuse_name
 from hotcold.domain.errors import ActiveReleaseError, NothingToUndoError, ReleaseError, StaleControllerError
@@ -65,23 +65,12 @@ class Event:
     release_id: str
 
 
-class ReleaseDatabase:
+class ReleaseDatabase(DatabaseClient):
     """All that flows, agent and command line read and write.
 
     Args:
         url: SQLAlchemy URL; see `Database`.
     """
-
-    def __init__(self, url: str) -> None:
-        self._database = Database(url)
-
-    def prepare(self) -> None:
-        """Create what is missing; see `Database.prepare`."""
-        self._database.prepare()
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._database.dispose()
 
     def read_plans(self) -> tuple[ModelPlan, ...]:
         """Desired state of every model."""

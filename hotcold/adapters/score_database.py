@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, select, update
 
 from hotcold.adapters import release_tables as t
-from hotcold.adapters.database import Database, upsert
+from hotcold.adapters.database import DatabaseClient, upsert
 from hotcold.adapters.desired_state import lock_route, read_champions
 from hotcold.adapters.score_state import (
     move_pointer,
@@ -89,23 +89,12 @@ class ScoreEvent:
     reason: str
 
 
-class ScoreDatabase:
+class ScoreDatabase(DatabaseClient):
     """All that batch runs, agent and command line read and write about scores.
 
     Args:
         url: SQLAlchemy URL of the release database; see `Database`.
     """
-
-    def __init__(self, url: str) -> None:
-        self._database = Database(url)
-
-    def prepare(self) -> None:
-        """Create what is missing; see `Database.prepare`."""
-        self._database.prepare()
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._database.dispose()
 
     @contextmanager
     def _change(self, model: str) -> Iterator[Connection]:

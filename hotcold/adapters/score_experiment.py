@@ -91,7 +91,7 @@ def _params(summary: ScoringSummary) -> dict[str, str]:
         "engine": summary.engine,
         "device": summary.device,
         "input": summary.input_url,
-        "files": str(summary.files),
+        "files": str(summary.totals.files),
         **{name: value if isinstance(value, str) else json.dumps(value) for name, value in summary.parameters.items()},
     }
 

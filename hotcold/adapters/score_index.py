@@ -17,9 +17,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hotcold.domain.errors import InvalidInputError, ScoreStoreError
-from hotcold.domain.score_blocks import RANGE_BITS, Keys, int64_keys, text_keys
+from hotcold.domain.score_blocks import RANGE_BITS, RANGES, Keys, int64_keys, text_keys
 
-RANGES = 1 << RANGE_BITS
 SHOWN_DUPLICATES = 20
 _ENTITIES_AT_ONCE = 1 << 20
 _TEXTS_AT_ONCE = 1 << 16

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from hotcold.adapters.score_index import RANGES, Merged
 from hotcold.adapters.score_store import StoredTable, StoreHeader
 from hotcold.domain.errors import ScoreStoreError
-from hotcold.domain.score_blocks import SCORE_BYTES, WORDS, bucket_bits, pack_blocks
+from hotcold.domain.score_blocks import RANGES, SCORE_BYTES, WORDS, bucket_bits, pack_blocks
+
+if TYPE_CHECKING:
+    # Needs PyArrow, which whoever only points and reads does without.
+    from hotcold.adapters.score_index import Merged
 
 Block = tuple[bytes, bytes]
 # Records with their part of partly filled pages, as measured with LMDB.

@@ -16,6 +16,25 @@ TABLES, DATA, LINEAGE_FILE = "tables", "data", "SCORES.json"
 _TEMPORARY = ".hotcold-"
 
 
+def plain_url(url: str) -> str:
+    """One way to write the address of a file or folder, so that equal places have equal names.
+
+    Args:
+        url: a path, relative or absolute, or a URL that fsspec knows.
+
+    Returns:
+        An absolute path where it is local, without `file://`; anything else without a slash at its end.
+
+    Raises:
+        BatchError: fsspec does not know its file system.
+    """
+    try:
+        files, path = fsspec.core.url_to_fs(url)
+    except (ValueError, ImportError) as error:
+        raise BatchError(f"{url} cannot be used: {error}; give a path, or a URL of a file system that is installed") from error
+    return os.path.normpath(path) if isinstance(files, LocalFileSystem) else url.rstrip("/")
+
+
 class Folder:
     """A folder with atomic writes. On a local disk a file is fsynced before it gets its name; elsewhere it is one upload.
 
@@ -112,13 +131,6 @@ class Folder:
         for path in leftovers:
             path.unlink(missing_ok=True)
         return len(leftovers)
-
-    def delete_file(self, name: str) -> None:
-        """Delete a file; no matter if it is gone already."""
-        try:
-            self._files.rm_file(self.path(name))
-        except FileNotFoundError:
-            return
 
 
 def _write_locally(path: Path, content: bytes, durable: bool) -> None:

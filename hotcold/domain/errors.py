@@ -34,6 +34,11 @@ Each message says what was seen, what was allowed and what to do next.
 from __future__ import annotations
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of somebody else's message, short enough for one of ours; the error's kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
 class HotcoldError(Exception):
     """Root of the hierarchy; catching it catches every error raised on purpose."""
 

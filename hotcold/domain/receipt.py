@@ -117,6 +117,7 @@ class Totals:
     """A run in numbers.
 
     Args:
+        files: input files.
         parts: parts with a receipt.
         rows_in: rows of the input that could be counted.
         rows_out: rows with a score.
@@ -129,6 +130,7 @@ class Totals:
         timings: seconds by stage, summed over threads.
     """
 
+    files: int = 0
     parts: int = 0
     rows_in: int = 0
     rows_out: int = 0
@@ -191,7 +193,12 @@ def summarise(plan: BatchPlan, parts: Sequence[Part], receipts: Iterable[Receipt
             f"{len(by_part)} receipts for {len(parts)} parts; missing are {missing[:10]}. Run again: what is done is kept"
         )
     problems = tuple(Problem(file.url, None, file.problem) for file in plan.unreadable)
-    totals = Totals(uncounted_files=len(problems), problems=problems[:SHOWN_PROBLEMS], problem_count=len(problems))
+    totals = Totals(
+        files=len(plan.files),
+        uncounted_files=len(problems),
+        problems=problems[:SHOWN_PROBLEMS],
+        problem_count=len(problems),
+    )
     for receipt in by_part:
         totals = totals.with_receipt(receipt)
     _require_balance(plan, totals)

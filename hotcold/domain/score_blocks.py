@@ -24,6 +24,7 @@ WORDS: dict[KeyKind, int] = {"int64": 1, "text": 2}
 SCORE_BYTES = 4
 # A block never spans two of the ranges that the builder merges one by one.
 RANGE_BITS = 8
+RANGES = 1 << RANGE_BITS
 MAX_BUCKET_BITS = 32
 
 # Mean entities of a block, at most: 1,536 and 1,440 bytes. LMDB moves a record of more than 2,000 to pages of its own.

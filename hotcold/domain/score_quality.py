@@ -17,7 +17,7 @@ class QualityLimits:
     """What a table may look like.
 
     Args:
-        max_quarantined_pct: rows set aside, in percent of all rows.
+        max_quarantined_pct: rows set aside, in percent of all rows; and files set aside whole, in percent of all files.
         min_rows_pct: rows with a score, in percent of those of the table that readers see.
         max_psi: population stability index against the table that readers see; 0.25 is commonly called a shift.
         lowest: smallest allowed score; None allows any.
@@ -111,7 +111,9 @@ def _quarantined(totals: Totals, limits: QualityLimits) -> Gate:
     share_pct = 100.0 * totals.rows_quarantined / max(totals.rows_in, 1)
     observed = f"{totals.rows_quarantined:,} of {totals.rows_in:,} rows, {share_pct:.2f} %"
     if totals.uncounted_files:
-        observed += f", and {totals.uncounted_files} files whose rows nobody can count"
+        # Nobody knows how many rows they held, so they count as files.
+        share_pct = max(share_pct, 100.0 * totals.uncounted_files / totals.files)
+        observed += f", and {totals.uncounted_files:,} of {totals.files:,} files, whose rows nobody can count"
     first = f"; the first: {totals.problems[0].file}: {totals.problems[0].what}" if totals.problems else ""
     return _gate(
         "quarantined", share_pct <= limits.max_quarantined_pct, observed + first, f"at most {limits.max_quarantined_pct:g} %"

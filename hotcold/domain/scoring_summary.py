@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -32,7 +32,6 @@ class ScoringSummary:
         table: id of the table.
         input_url: what was scored.
         input_fingerprint: SHA-256 of names, sizes and versions of the input's files.
-        files: number of input files.
         parts_now: parts that this run scored; the others were done before.
         rows_now: rows of those parts that got a score.
         totals: of the whole table.
@@ -54,7 +53,6 @@ class ScoringSummary:
     table: str
     input_url: str
     input_fingerprint: str
-    files: int
     parts_now: int
     rows_now: int
     totals: Totals
@@ -102,7 +100,7 @@ class ScoringSummary:
             "flow_run": self.flow_run,
             "input": self.input_url,
             "input_fingerprint": self.input_fingerprint,
-            "files": self.files,
+            "files": totals.files,
             "parts": totals.parts,
             "parts_now": self.parts_now,
             "rows_in": totals.rows_in,
@@ -148,7 +146,6 @@ class ScoringSummary:
                 table=lineage["table"],
                 input_url=lineage["input"],
                 input_fingerprint=lineage["input_fingerprint"],
-                files=lineage["files"],
                 parts_now=lineage["parts_now"],
                 rows_now=lineage["rows_now"],
                 totals=_totals(lineage),
@@ -167,6 +164,7 @@ class ScoringSummary:
 
 def _totals(lineage: Mapping[str, Any]) -> Totals:
     return Totals(
+        files=lineage["files"],
         parts=lineage["parts"],
         rows_in=lineage["rows_in"],
         rows_out=lineage["rows"],
@@ -203,6 +201,10 @@ class Progress:
     elapsed_s: float
     rows_before: int = 0
     parts_before: int = 0
+
+    def with_part(self, rows: int, elapsed_s: float) -> Progress:
+        """This progress, one part later."""
+        return replace(self, rows_done=self.rows_done + rows, parts_done=self.parts_done + 1, elapsed_s=elapsed_s)
 
     @property
     def percent(self) -> float:

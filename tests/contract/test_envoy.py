@@ -29,6 +29,7 @@ from hotcold.domain.serving import Slot
 from hotcold.settings import Settings
 from services.edge_control import EdgeControl
 from tests.fixtures.data_plane import wait_until
+from tests.fixtures.disks import small_disk
 
 ENTITIES = [f"entity-{number}" for number in range(500)]
 PREDICT = "/models/{}/predict"
@@ -600,18 +601,6 @@ def test_a_folder_that_is_a_file_is_an_error_that_says_what_to_do(tmp_path: Path
     with pytest.raises(EdgeError, match=r"cannot write .*/edge/rds.json: .*; the edge goes on with the file before. Free"):
         EdgeFiles(tmp_path / "edge").write_routes([])
     assert "in the way" == (tmp_path / "edge").read_text()
-
-
-@contextmanager
-def small_disk(folder: Path, size: str = "256k") -> Iterator[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
-    command = ("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder))
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small file system is not permitted here")
-    try:
-        yield folder
-    finally:
-        subprocess.run(("umount", "--lazy", str(folder)), check=True)
 
 
 def fill(folder: Path) -> Path:

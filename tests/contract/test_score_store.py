@@ -6,7 +6,6 @@ import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -14,29 +13,18 @@ from hotcold.adapters.score_lookup import ScoreLookup
 from hotcold.adapters.score_store import ScoreStore, StorePointer, open_score_store
 from hotcold.domain.errors import NoScoresError, ScoreStoreError
 from tests.fixtures.fragments import MODEL, fragments_of, start_writer, store_header, table_of, write_table
-from tests.fixtures.redis_server import RedisServer
 
 ROWS = 5000
 
 
-@pytest.fixture(params=["lmdb", "redis"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty store of each kind."""
-    if request.param == "lmdb":
-        return str(tmp_path / "store")
-    server: RedisServer = request.getfixturevalue("redis_server")
-    server.empty()
-    return server.url
+@pytest.fixture
+def store(store_url: str) -> ScoreStore:
+    return open_score_store(store_url)
 
 
 @pytest.fixture
-def store(url: str) -> ScoreStore:
-    return open_score_store(url)
-
-
-@pytest.fixture
-def lookup(url: str) -> ScoreLookup:
-    return ScoreLookup(url, MODEL)
+def lookup(store_url: str) -> ScoreLookup:
+    return ScoreLookup(store_url, MODEL)
 
 
 class TestWriting:
@@ -114,13 +102,13 @@ class TestWriting:
             store.write(store_header("t1", ROWS, "text"), ranges)
         assert () == store.tables(MODEL)
 
-    def test_models_have_stores_of_their_own(self, store: ScoreStore, url: str) -> None:
+    def test_models_have_stores_of_their_own(self, store: ScoreStore, store_url: str) -> None:
         for model in ("m1", "m2"):
             store.write(replace(store_header(f"t-{model}", 3), model=model), table_of(1, 3).merged(3))
         assert ("t-m1",) == store.tables("m1")
         assert store.point("m1", StorePointer("t-m1", 1))
         with pytest.raises(NoScoresError):
-            ScoreLookup(url, "m2").find("1")
+            ScoreLookup(store_url, "m2").find("1")
 
     @pytest.mark.parametrize("name", ["", "../t", "a/b", ".hidden", "a b", "é", "x" * 129])
     def test_names_are_no_paths(self, store: ScoreStore, name: str) -> None:
@@ -226,11 +214,11 @@ class TestDeleting:
 
 
 @pytest.mark.parametrize("table_id", ["t1", "t2"])
-def test_a_writer_that_is_killed_harms_nothing(store: ScoreStore, url: str, lookup: ScoreLookup, table_id: str) -> None:
+def test_a_writer_that_is_killed_harms_nothing(store: ScoreStore, store_url: str, lookup: ScoreLookup, table_id: str) -> None:
     """Given a published table, when a writer of it or of another one is killed, then it is still there, and writing works."""
     write_table(store, "t1", version=1)
     store.point(MODEL, StorePointer("t1", 1))
-    with start_writer(url, table_id) as writer:
+    with start_writer(store_url, table_id) as writer:
         writer.kill()
     assert ("t1",) == store.tables(MODEL)
     found = lookup.find("4999")

@@ -26,6 +26,7 @@ from hotcold.domain.receipt import Receipt, content_digest
 from hotcold.scoring import Run, plan_run, score_missing, summarise_run
 from tests.fixtures.batch import FLIGHT_ID, BatchBench, make_table, write_parquet
 from tests.fixtures.data_plane import wait_until
+from tests.fixtures.disks import small_disk
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -187,18 +188,6 @@ def test_a_finished_run_starts_no_cluster(batch_bench: BatchBench, source: Path)
     assert () == again.missing
     # An address where nobody is would fail.
     assert len(run.parts) == len(score_missing(again, "tcp://127.0.0.1:1"))
-
-
-@contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    folder.mkdir(parents=True)
-    command = ("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder))
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small file system is not permitted here")
-    try:
-        yield folder
-    finally:
-        subprocess.run(("umount", "--lazy", str(folder)), check=True)
 
 
 def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(

@@ -39,27 +39,18 @@ class Served:
         return self.client.request(method, f"/models/{MODEL}/scores/{entity}")
 
 
-@pytest.fixture(params=["lmdb", "redis"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "lmdb":
-        return str(tmp_path / "store")
-    server: RedisServer = request.getfixturevalue("redis_server")
-    server.empty()
-    return server.url
-
-
 @pytest.fixture
 def src(small_package: Manifest, bento_home: Path) -> Path:
     return package_dir(small_package.ref, bento_home)
 
 
 @pytest.fixture
-def served(src: Path, url: str) -> Iterator[Served]:
+def served(src: Path, store_url: str) -> Iterator[Served]:
     with (
-        running_replica(src, slot="green", HOTCOLD_SCORE_STORE=url) as replica,
+        running_replica(src, slot="green", HOTCOLD_SCORE_STORE=store_url) as replica,
         httpx.Client(base_url=replica.url, trust_env=False, timeout=10) as client,
     ):
-        yield Served(replica, open_score_store(url), client)
+        yield Served(replica, open_score_store(store_url), client)
 
 
 def is_problem(answer: httpx.Response, status: int, detail: str) -> None:

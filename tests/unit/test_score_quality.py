@@ -50,6 +50,14 @@ def test_too_many_quarantined_rows_are_refused_and_the_first_is_named() -> None:
     assert not harmed(judge(totals, replace(LIMITS, max_quarantined_pct=2.0)))
 
 
+def test_files_that_nobody_can_count_are_refused_by_their_share_of_the_files() -> None:
+    totals = replace(TOTALS, files=50, uncounted_files=1, problems=(Problem("file:///torn", None, "no footer"),))
+    gates = judge(totals)
+    assert {"quarantined"} == harmed(gates)
+    assert "1 of 50 files, whose rows nobody can count" in gates["quarantined"].observed
+    assert not harmed(judge(totals, replace(LIMITS, max_quarantined_pct=2.0)))
+
+
 def test_scores_that_are_not_finite_are_refused() -> None:
     histogram = count_scores(np.append(SCORES, np.float32("nan")))
     assert {"finite"} == harmed(judge(replace(TOTALS, histogram=histogram)))
