@@ -71,6 +71,10 @@ class Scene:
         found = ScoreLookup(self.settings.score_store, MODEL).find(entity)
         return found.score if found else None
 
+    def receipts(self) -> dict[str, int]:
+        """When each receipt was written."""
+        return {str(path): path.stat().st_mtime_ns for path in Path(self.output).glob("tables/*/receipts/*.json")}
+
     def lookup_is_empty(self) -> bool:
         try:
             return self.lookup("1") is None
@@ -134,11 +138,13 @@ def test_a_run_that_is_repeated_scores_nothing_and_changes_nothing(scene: Scene,
     promote(scene.releases, small_package.ref)
     source = scene.input()
     assert scene.score(input_url=str(source)).is_completed()
-    before, pointer = scene.lineage(), read_pointer(scene.output)
-    # A cluster that cannot be reached would fail the run, if it were needed.
-    assert scene.score(input_url=str(source)).is_completed()
+    before, pointer, written = scene.lineage(), read_pointer(scene.output), scene.receipts()
+    # The same place, written in another way.
+    assert scene.score(input_url=f"file://{source}", output_url=f"{scene.output}/").is_completed()
     assert pointer == read_pointer(scene.output)
     assert before["content_sha256"] == scene.lineage()["content_sha256"]
+    assert (written, 5) == (scene.receipts(), len(written))
+    assert 1 == len(scene.scores.read_tables(MODEL))
 
 
 def test_a_scheduled_run_needs_nothing_but_the_model(scene: Scene, small_package: Manifest) -> None:
@@ -159,7 +165,11 @@ def test_without_an_input_ever_named_there_is_nothing_to_do(scene: Scene) -> Non
 def test_a_table_of_the_candidate_waits_for_its_promotion_and_goes_with_the_undo(
     scene: Scene, small_package: Manifest, other_package: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One decision moves both paths: the pointers move in the transactions of the release."""
+    """One decision moves both paths: the pointers move in the transactions of the release.
+
+    Both packages are built already and MLflow is left out, since it takes a training to fill; `tests/e2e/test_release.py` and
+    the demo have the real one.
+    """
     promote(scene.releases, small_package.ref)
     source = scene.input()
     assert scene.score(input_url=str(source)).is_completed()
@@ -201,6 +211,18 @@ def test_repeated_ids_are_refused_and_named_and_readers_keep_what_they_have(scen
     allowed = scene.score(input_url=str(scene.home / "doubled.parquet"), quality={"unique_ids": False})
     assert allowed.is_completed(), message(allowed)
     assert ROWS + 2 == len(scene.shown())
+    assert 2 == scene.lineage()["duplicates"]["rows"]
+
+
+def test_ids_that_were_allowed_to_repeat_are_not_forgotten(scene: Scene, small_package: Manifest) -> None:
+    """The table is complete when it is asked again, and the answer must not be that there were none."""
+    promote(scene.releases, small_package.ref)
+    table = make_table(ROWS)
+    source = write_parquet(pa.concat_tables([table, table.slice(7, 1)]), scene.home / "in.parquet")
+    allowed = scene.score(input_url=str(source), score_store=False, quality={"unique_ids": False})
+    assert allowed.is_completed(), message(allowed)
+    assert scene.score(input_url=str(source), score_store=False, quality={"unique_ids": True}).is_failed()
+    assert "" == read_pointer(scene.output).table
 
 
 def test_repeated_ids_are_found_without_a_score_store_too(scene: Scene, small_package: Manifest) -> None:
@@ -227,12 +249,10 @@ def test_a_table_that_did_not_pass_is_published_with_other_limits_without_scorin
     assert refused.is_failed()
     assert "100 of 5,000 rows, 2.00 %" in (refused.message or "")
     assert "'ZZ'" in (refused.message or "")
-    receipts = sorted((path.name, path.stat().st_mtime_ns) for path in Path(scene.output).glob("tables/*/receipts/*.json"))
+    receipts = scene.receipts()
     accepted = scene.score(input_url=source, on_bad_part="quarantine", quality={"max_quarantined_pct": 5.0})
     assert accepted.is_completed(), message(accepted)
-    assert receipts == sorted(
-        (path.name, path.stat().st_mtime_ns) for path in Path(scene.output).glob("tables/*/receipts/*.json")
-    )
+    assert receipts == scene.receipts()
     assert (ROWS - 100, 100) == (len(scene.shown()), scene.lineage()["rows_quarantined"])
 
 
