@@ -70,7 +70,7 @@ def score_batch(
         summary = check_table(request, run, package, receipts, time.monotonic() - began)
         summary = publish_table(request, summary)
         delete_old_tables(request, run)
-    log_scoring_if_reachable(summary)
+    log_scoring_if_reachable(summary, run.table.folder)
     publish_scoring_report(summary)
     return _state_of(summary)
 

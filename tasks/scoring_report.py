@@ -4,17 +4,20 @@ import base64
 import html
 from typing import Any
 
+import orjson
 from prefect import State, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from hotcold.adapters.score_experiment import ScoreExperiment
 from hotcold.adapters.score_pictures import draw_scores
+from hotcold.adapters.table_folder import Folder
 from hotcold.domain.errors import RegistryError, StackError
 from hotcold.domain.gate import Verdict
 from hotcold.domain.scoring_summary import ScoringSummary, describe_rate, describe_seconds
 from tasks.context import open_registry
 
+LOGGED_FILE = "mlflow.json"
 _SHOWN_QUANTILES = (0.01, 0.5, 0.99)
 
 
@@ -40,13 +43,26 @@ def log_scoring_to_mlflow(summary: ScoringSummary) -> str:
     return ScoreExperiment(open_registry().tracking_uri).write(summary)
 
 
-def log_scoring_if_reachable(summary: ScoringSummary) -> str | None:
-    """The same for a run that has done its work: without MLflow it warns, and there is no id."""
+def log_scoring_if_reachable(summary: ScoringSummary, folder: Folder) -> str | None:
+    """The same for a run that has done its work: without MLflow it warns, and there is no id.
+
+    A table that was found complete, with the outcome that is in MLflow already, is not logged again: that would take longer
+    than all the rest of the run.
+
+    Args:
+        summary: of the finished run.
+        folder: of the table; remembers what was logged.
+    """
+    sign = orjson.dumps([summary.outcome, summary.gates], option=orjson.OPT_SORT_KEYS)
+    if summary.parts_now == 0 and folder.read(LOGGED_FILE) == sign:
+        return None
     try:
-        return log_scoring_to_mlflow(summary)
+        run_id = log_scoring_to_mlflow(summary)
     except (RegistryError, StackError) as error:
         get_run_logger().warning("table %s is not in MLflow: %s", summary.table, error)
         return None
+    folder.write(LOGGED_FILE, sign)
+    return run_id
 
 
 def publish_scoring_report(summary: ScoringSummary) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from circus.arbiter import Arbiter
 from circus.exc import ConflictError
+from circus.process import DEAD_OR_ZOMBIE, UNEXISTING
 from circus.watcher import Watcher
 from tornado import gen
 
@@ -45,6 +46,15 @@ class SupervisedWatcher(Watcher):  # type: ignore[misc]  # circus has no types
             hooks=_hooks(book),
         )
         self._book = book
+
+    @gen.coroutine
+    def manage_processes(self) -> Any:
+        """Reap what has ended since the arbiter looked: circus forgets it here without a word, so no end would be noted."""
+        if not self.is_stopped():
+            for process in list(self.processes.values()):
+                if process.status in (DEAD_OR_ZOMBIE, UNEXISTING):
+                    self.reap_process(process.pid)
+        yield super().manage_processes()
 
     @gen.coroutine
     def spawn_processes(self) -> Any:

@@ -28,18 +28,23 @@ def spec(name, program):
     return ProcessSpec(name, ("sh", "-c", program), dict(os.environ), pathlib.Path("/"), log)
 
 supervisor.stack_processes = lambda settings, record: (spec("steady", "exec sleep 600"), spec("broken", "echo no >&2; exit 3"))
+if sys.argv[2] == "late":
+    # As if each process ended just after circus had looked for ended ones.
+    supervisor.Arbiter.reap_processes = lambda self: None
 supervisor.main()
 """
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Iterator[Settings]:
-    """A home whose supervisor runs two processes: a steady one and one that always fails."""
+@pytest.fixture(params=["in time", "late"])
+def settings(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Settings]:
+    """A home whose supervisor runs two processes: a steady one and one that always fails. It hears of ends in time, or late."""
     made = Settings(_env_file=None, home=tmp_path / "var")
     write_stack(made, StackRecord("http://127.0.0.1:1", 1, 2, 3, 4, "http://127.0.0.1:3/api", "http://127.0.0.1:4"))
     environment = os.environ | {"HOTCOLD_HOME": str(made.root)}
     with (tmp_path / "supervisor.log").open("wb") as log:
-        supervisor = subprocess.Popen([sys.executable, "-c", PROGRAM, str(tmp_path)], env=environment, stdout=log, stderr=log)
+        supervisor = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(tmp_path), request.param], env=environment, stdout=log, stderr=log
+        )
     try:
         wait_for(lambda: len(read_states(made)) == 2, 20, "two processes")
         yield made

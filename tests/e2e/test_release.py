@@ -8,10 +8,12 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import date
+from pathlib import Path
 
 import httpx
 import numpy as np
 import psutil
+import pyarrow.parquet as pq
 import pytest
 
 from hotcold.adapters.prefect_api import FlowRun, PrefectApi
@@ -19,6 +21,8 @@ from hotcold.adapters.registry import Registry
 from hotcold.adapters.release_database import ReleaseDatabase
 from hotcold.adapters.replay import FlightReplay
 from hotcold.adapters.replay_client import LoadClient
+from hotcold.adapters.schedule import ID_COLUMN, write_schedule
+from hotcold.adapters.score_pointer import open_table
 from hotcold.adapters.survivors import find_survivors, instance_of
 from hotcold.domain.release import Phase, Release
 from hotcold.domain.serving import Slot
@@ -186,6 +190,37 @@ def kill_flow(world: World, run: FlowRun) -> None:
     name = f"flow run {run.id[:8]}"
     driver = next(s for s in find_survivors(instance_of(world.stack.settings.root)) if s.name == name)
     os.kill(driver.process.pid, signal.SIGKILL)
+
+
+def test_a_batch_run_that_is_killed_is_finished_by_the_next_one(
+    world: World, versions: tuple[int, int], tmp_path: Path
+) -> None:
+    """Prefect hears of the death, lets the next run start, and that one does only what is missing."""
+    world.ensure_champion(versions[0])
+    flights = write_schedule(tmp_path / "in.parquet", date(2013, 10, 1), date(2013, 10, 31))
+    output = tmp_path / "out"
+    given = {"model": MODEL, "input_url": str(tmp_path / "in.parquet"), "output_url": str(output), "id_column": ID_COLUMN}
+    given |= {"rows_per_part": 500, "cluster": "local"}
+
+    def receipts() -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in output.glob("tables/*/receipts/*.json")}
+
+    killed = world.prefect.start("score-batch/score-batch", given)
+    wait_for(lambda: len(receipts()) >= 3, 60, "three parts")
+    kill_flow(world, killed)
+    done = receipts()
+    assert not (output / "SCORES.json").exists()
+    run = world.stack.run_flow("score-batch/score-batch", **given)
+    assert "COMPLETED" == run.state, run.message
+    assert "published" in run.message
+    assert done.items() <= receipts().items()
+    table = pq.read_table(open_table(str(output)))
+    assert (flights, flights) == (len(table), len(set(table[ID_COLUMN].to_pylist())))
+    row = table.slice(7, 1).to_pylist()[0]
+    answer = httpx.get(f"{world.edge_url}/models/{MODEL}/scores/{row[ID_COLUMN]}", trust_env=False).json()
+    assert pytest.approx(row["score"]) == answer["score"]
+    wait_for(lambda: world.prefect.read(killed.id).ended, 30, "Prefect knows that the run is dead")
+    assert "CRASHED" == world.prefect.read(killed.id).state
 
 
 def test_a_version_that_does_not_exist_is_refused_with_those_that_do(world: World, versions: tuple[int, int]) -> None:

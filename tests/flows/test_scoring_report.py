@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.testing.utilities import prefect_test_harness
 
 from hotcold.adapters.mlflow_client import connect
+from hotcold.adapters.table_folder import Folder
 from hotcold.domain.errors import RegistryError
 from hotcold.domain.scoring_summary import Progress
 from tasks import scoring_progress
@@ -171,19 +173,41 @@ def test_a_prefect_that_hangs_does_not_hold_the_run_up(monkeypatch: pytest.Monke
     answered.set()
 
 
-def test_the_table_is_logged_to_mlflow(mlflow_sqlite: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    """The folder of the table."""
+    return Folder(str(tmp_path))
+
+
+def test_the_table_is_logged_to_mlflow(mlflow_sqlite: str, folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_sqlite)
-    run_id = in_a_flow(lambda: log_scoring_if_reachable(make_summary()))
+    run_id = in_a_flow(lambda: log_scoring_if_reachable(make_summary(), folder))
     assert TABLE == connect(mlflow_sqlite).get_run(run_id).data.tags["hotcold.table"]
+
+
+def test_a_table_that_was_found_complete_is_logged_once_for_each_outcome(
+    mlflow_sqlite: str, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_sqlite)
+
+    def log(**changes: Any) -> str | None:
+        return in_a_flow(lambda: log_scoring_if_reachable(make_summary(**changes), folder))
+
+    first = log(outcome="published")
+    assert log(outcome="published", parts_now=0) is None
+    # The same run of MLflow gets what is new.
+    assert [first, first] == [log(outcome="kept: retracted", parts_now=0), log(outcome="kept: retracted")]
+    assert log(outcome="kept: retracted", parts_now=0) is None
+    assert "kept: retracted" == connect(mlflow_sqlite).get_run(first).data.tags["hotcold.outcome"]
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9", ""])
 def test_without_mlflow_a_run_warns_and_goes_on(
-    uri: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    uri: str, folder: Folder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setattr(log_scoring_to_mlflow, "retry_delay_seconds", 0)
-    assert in_a_flow(lambda: log_scoring_if_reachable(make_summary())) is None
+    assert in_a_flow(lambda: log_scoring_if_reachable(make_summary(), folder)) is None
     assert [f"table {TABLE} is not in MLflow"] == [
         record.message.partition(":")[0] for record in caplog.records if "is not in MLflow" in record.message
     ]
