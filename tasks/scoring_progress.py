@@ -15,7 +15,7 @@ from prefect.exceptions import PrefectException
 
 from hotcold.domain.scoring_summary import Progress
 
-INTERVAL_S = 2.0
+INTERVAL_S = 5.0
 _LAST_WORD_S = 5.0
 
 

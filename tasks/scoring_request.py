@@ -12,7 +12,7 @@ from hotcold.domain.score_quality import QualityLimits
 from hotcold.domain.score_table import ScoreTable
 
 DEFAULT_ID_COLUMN = "id"
-DEFAULT_ROWS_PER_PART = 250_000
+DEFAULT_ROWS_PER_PART = 500_000
 
 RowsPerPart = Annotated[int, Field(ge=1_000, le=5_000_000)]
 BadPart = Literal["fail", "quarantine"]

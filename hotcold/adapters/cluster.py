@@ -24,10 +24,12 @@ _FIRST_WORKER_S = 60.0
 # Share of a GPU's memory that RMM takes at once; the rest is for the CUDA context and what libraries allocate themselves.
 _POOL_SHARE = 0.7
 _SPILL_SHARE = 0.8
-# The profiler looks into every thread a hundred times a second, which costs 5 % of the scoring; the rest is bookkeeping for a
-# dashboard that nobody watches.
+# The profiler looks into every thread a hundred times a second, which costs 5 % of the scoring. The rest is bookkeeping for a
+# dashboard that nobody watches and for results that stay with workers, which receipts do not.
 _QUIET = {
     "distributed.worker.profile.enabled": False,
+    "distributed.worker.memory.monitor-interval": "1s",
+    "distributed.scheduler.active-memory-manager.start": False,
     "distributed.admin.system-monitor.interval": "10s",
     "distributed.admin.tick.interval": "1s",
 }

@@ -17,7 +17,7 @@ from hotcold.domain.receipt import Receipt
 
 INDEX, QUARANTINE, RECEIPTS = "index", "quarantine", "receipts"
 SCORE_COLUMN = "score"
-WRITER = f"pyarrow {pa.__version__}, layout 1"
+WRITER = f"pyarrow {pa.__version__}, layout 2"
 
 _QUARANTINED = pa.schema([("id", pa.string()), ("file", pa.string()), ("row", pa.int64()), ("reason", pa.string())])
 
@@ -92,8 +92,7 @@ def scores_file(columns: Sequence[pa.RecordBatch], scores: NDArray[np.float32], 
         wanted: schema of `columns`.
     """
     table = pa.Table.from_batches(columns, wanted).add_column(1, SCORE_COLUMN, pa.array(scores, pa.float32()))
-    texts = [field.name for field in wanted if pa.types.is_string(field.type)]
-    return _parquet(table, texts)
+    return _parquet(table)
 
 
 def quarantined_rows(ids: pa.Array, file: str, rows: NDArray[np.int64], reasons: Sequence[str]) -> pa.RecordBatch:
@@ -104,19 +103,23 @@ def quarantined_rows(ids: pa.Array, file: str, rows: NDArray[np.int64], reasons:
 
 def quarantine_file(rows: Sequence[pa.RecordBatch]) -> bytes:
     """The Parquet file of what was set aside."""
-    return _parquet(pa.Table.from_batches(rows, _QUARANTINED), True)
+    return _parquet(pa.Table.from_batches(rows, _QUARANTINED))
 
 
-def _parquet(table: pa.Table, use_dictionary: bool | list[str]) -> bytes:
+def _parquet(table: pa.Table) -> bytes:
+    texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
+    # Ids mostly ascend, so that differences are tiny. Scores hardly repeat: neither a dictionary nor a compressor finds anything
+    # that is worth its time.
+    differences = [field.name for field in table.schema if pa.types.is_integer(field.type)]
     sink = pa.BufferOutputStream()
-    # Scores hardly repeat, so a dictionary would only cost time.
     pq.write_table(
         table.combine_chunks(),
         sink,
         row_group_size=max(len(table), 1),
-        compression="zstd",
-        compression_level=1,
-        use_dictionary=use_dictionary,
+        compression={name: "none" if name == SCORE_COLUMN else "zstd" for name in table.column_names},
+        compression_level=dict.fromkeys((name for name in table.column_names if name != SCORE_COLUMN), 1),
+        use_dictionary=texts,
+        column_encoding=dict.fromkeys(differences, "DELTA_BINARY_PACKED"),
     )
     content: bytes = sink.getvalue().to_pybytes()
     return content
