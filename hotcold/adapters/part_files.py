@@ -108,7 +108,7 @@ def quarantine_file(rows: Sequence[pa.RecordBatch]) -> bytes:
 
 def _parquet(table: pa.Table) -> bytes:
     texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
-    # Ids mostly ascend, so that differences are tiny. Scores hardly repeat: neither a dictionary nor a compressor finds anything
+    # Ids mostly ascend, so that differences are tiny. Scores hardly repeat: a dictionary or a compressor finds nothing in them
     # that is worth its time.
     differences = [field.name for field in table.schema if pa.types.is_integer(field.type)]
     sink = pa.BufferOutputStream()
