@@ -119,7 +119,7 @@ def test_progress_is_told_once_per_interval_and_the_last_one_in_any_case(monkeyp
 
     def work() -> None:
         nonlocal now
-        shown = ProgressArtifact("often", clock=lambda: now)
+        shown = ProgressArtifact("often", clock=lambda: now, interval_s=2.0)
         for done in range(1, 10):
             shown.update(progress(done))
             shown._sender.join()  # type: ignore[union-attr]
