@@ -2,6 +2,7 @@
 
 import base64
 import html
+from hashlib import sha256
 from typing import Any
 
 import orjson
@@ -12,12 +13,12 @@ from prefect.cache_policies import NO_CACHE
 from hotcold.adapters.score_experiment import ScoreExperiment
 from hotcold.adapters.score_pictures import draw_scores
 from hotcold.adapters.table_folder import Folder
-from hotcold.domain.errors import RegistryError, StackError
+from hotcold.domain.errors import BatchError, RegistryError, StackError
 from hotcold.domain.gate import Verdict
 from hotcold.domain.scoring_summary import ScoringSummary, describe_rate, describe_seconds
 from tasks.context import open_registry
 
-LOGGED_FILE = "mlflow.json"
+LOGGED_FILE = "mlflow.sha256"
 _SHOWN_QUANTILES = (0.01, 0.5, 0.99)
 
 
@@ -44,24 +45,29 @@ def log_scoring_to_mlflow(summary: ScoringSummary) -> str:
 
 
 def log_scoring_if_reachable(summary: ScoringSummary, folder: Folder) -> str | None:
-    """The same for a run that has done its work: without MLflow it warns, and there is no id.
+    """The same for a run that has done its work: what goes wrong here is a warning, and there is no id.
 
-    A table that was found complete, with the outcome that is in MLflow already, is not logged again: that would take longer
+    A table that was found complete, with the outcome that this MLflow has already, is not logged again: that would take longer
     than all the rest of the run.
 
     Args:
         summary: of the finished run.
-        folder: of the table; remembers what was logged.
+        folder: of the table; remembers what was logged where.
     """
-    sign = orjson.dumps([summary.outcome, summary.gates], option=orjson.OPT_SORT_KEYS)
-    if summary.parts_now == 0 and folder.read(LOGGED_FILE) == sign:
-        return None
     try:
+        said = orjson.dumps([open_registry().tracking_uri, summary.outcome, summary.gates])
+        # A digest, because the address may hold a password.
+        sign = sha256(said).hexdigest().encode()
+        if summary.parts_now == 0 and folder.read(LOGGED_FILE) == sign:
+            return None
         run_id = log_scoring_to_mlflow(summary)
     except (RegistryError, StackError) as error:
         get_run_logger().warning("table %s is not in MLflow: %s", summary.table, error)
         return None
-    folder.write(LOGGED_FILE, sign)
+    try:
+        folder.write(LOGGED_FILE, sign)
+    except BatchError as error:
+        get_run_logger().warning("table %s will be logged to MLflow again: %s", summary.table, error)
     return run_id
 
 

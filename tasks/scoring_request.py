@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,10 +13,6 @@ from hotcold.domain.score_table import ScoreTable
 
 DEFAULT_ID_COLUMN = "id"
 DEFAULT_ROWS_PER_PART = 500_000
-
-RowsPerPart = Annotated[int, Field(ge=1_000, le=5_000_000)]
-BadPart = Literal["fail", "quarantine"]
-
 _LIMITS = QualityLimits()
 
 

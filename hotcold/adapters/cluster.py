@@ -24,8 +24,8 @@ _FIRST_WORKER_S = 60.0
 # Share of a GPU's memory that RMM takes at once; the rest is for the CUDA context and what libraries allocate themselves.
 _POOL_SHARE = 0.7
 _SPILL_SHARE = 0.8
-# The profiler looks into every thread a hundred times a second, which costs 5 % of the scoring. The rest is bookkeeping for a
-# dashboard that nobody watches and for results that stay with workers, which receipts do not.
+# The profiler looks into every thread a hundred times a second, which costs 5 % of the scoring. The rest watches what hardly
+# moves here: memory that grows by a batch, results that do not stay with workers, a dashboard that nobody opens.
 _QUIET = {
     "distributed.worker.profile.enabled": False,
     "distributed.worker.memory.monitor-interval": "1s",

@@ -108,18 +108,19 @@ def quarantine_file(rows: Sequence[pa.RecordBatch]) -> bytes:
 
 def _parquet(table: pa.Table) -> bytes:
     texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
-    # Ids mostly ascend, so that differences are tiny. Scores hardly repeat: a dictionary or a compressor finds nothing in them
-    # that is worth its time.
-    differences = [field.name for field in table.schema if pa.types.is_integer(field.type)]
+    # Ids mostly ascend, so their differences are tiny. Of a score only sign and exponent repeat: it is split into bytes.
+    encodings = {field.name: "DELTA_BINARY_PACKED" for field in table.schema if pa.types.is_integer(field.type)}
+    if SCORE_COLUMN in table.column_names:
+        encodings[SCORE_COLUMN] = "BYTE_STREAM_SPLIT"
     sink = pa.BufferOutputStream()
     pq.write_table(
         table.combine_chunks(),
         sink,
         row_group_size=max(len(table), 1),
-        compression={name: "none" if name == SCORE_COLUMN else "zstd" for name in table.column_names},
-        compression_level=dict.fromkeys((name for name in table.column_names if name != SCORE_COLUMN), 1),
+        compression="zstd",
+        compression_level=1,
         use_dictionary=texts,
-        column_encoding=dict.fromkeys(differences, "DELTA_BINARY_PACKED"),
+        column_encoding=encodings,
     )
     content: bytes = sink.getvalue().to_pybytes()
     return content

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from hotcold.adapters.arrow_columns import schema_columns
 from hotcold.adapters.batch_table import PlannedTable, read_receipts
 from hotcold.adapters.cuda_engine import CudaBulkEngine, encode_on_device, load_booster, require_parity
 from hotcold.adapters.engines import open_engine
-from hotcold.adapters.part_files import ascending_ids
+from hotcold.adapters.part_files import ascending_ids, scores_file
 from hotcold.domain.batch_plan import Columns
 from hotcold.domain.errors import BadInputError, BatchError, InvalidInputError
 from hotcold.domain.receipt import Totals, missing_parts, summarise
@@ -45,6 +46,31 @@ class TestGoodInput:
         assert (2500, 2500, 0, 3) == (totals.rows_in, totals.rows_out, totals.rows_quarantined, totals.parts)
         assert list(range(2500)) == found["flight_id"].to_pylist()
         assert np.abs(found["score"].to_numpy() - expected_scores(batch_bench, 2500)).max() < 1e-5
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            pa.array([2**64 - 1, None, 1], pa.uint64()),
+            pa.array([-(2**63), 2**63 - 1, None]),
+            pa.array(["a", None, "é"]),
+            pa.array([True, False, None]),
+            pa.array([date(2013, 10, 1), None, date(1900, 1, 1)]),
+            pa.array([b"\x00", None, b""]),
+            pa.array([[1, 2], None, []]),
+            pa.array([{"deep": 1}, None, {"deep": None}]),
+        ],
+        ids=lambda values: str(values.type),
+    )
+    def test_what_is_passed_through_arrives_as_it_was_and_packed(self, values: pa.Array) -> None:
+        rows = pa.RecordBatch.from_arrays([pa.array(["a", "b", "c"]), values], names=["id", "more"])
+        scores = np.array([0.1, np.nan, -0.0], dtype=np.float32)
+        file = pq.ParquetFile(pa.BufferReader(scores_file([rows], scores, rows.schema)))
+        found = file.read()
+        assert ["id", "score", "more"] == found.column_names
+        assert (["a", "b", "c"], values.to_pylist()) == (found["id"].to_pylist(), found["more"].to_pylist())
+        assert scores.tobytes() == found["score"].to_numpy().tobytes()
+        group = file.metadata.row_group(0)
+        assert {"ZSTD"} == {group.column(index).compression for index in range(group.num_columns)}
 
     def test_the_same_rows_give_the_same_scores_in_every_shape_of_file(self, batch_bench: BatchBench, tmp_path: Path) -> None:
         table = make_table(3000)

@@ -199,6 +199,18 @@ def test_a_table_that_was_found_complete_is_logged_once_for_each_outcome(
     assert [first, first] == [log(outcome="kept: retracted", parts_now=0), log(outcome="kept: retracted")]
     assert log(outcome="kept: retracted", parts_now=0) is None
     assert "kept: retracted" == connect(mlflow_sqlite).get_run(first).data.tags["hotcold.outcome"]
+    # Another MLflow has none of it.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{mlflow_sqlite}.other")
+    assert log(outcome="kept: retracted", parts_now=0) not in (None, first)
+
+
+def test_a_table_whose_folder_takes_nothing_more_is_logged_and_published_all_the_same(
+    mlflow_sqlite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_sqlite)
+    (tmp_path / "file").touch()
+    assert in_a_flow(lambda: log_scoring_if_reachable(make_summary(), Folder(str(tmp_path / "file"))))
+    assert [True] == ["free some space" in r.message for r in caplog.records if "logged to MLflow again" in r.message]
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9", ""])
