@@ -158,7 +158,7 @@ def check_table(
     before = read_lineage(run.table.folder) or {}
     scored_at = _scored_at(before)
     duplicates = _duplicates(request, run, receipts, scored_at, before)
-    published = _published(settings, request)
+    published = _published(settings, request, run.table_id, before)
     limits = request.quality.limits(gives_probabilities(package_dir(package, settings.bento_home), run.manifest))
     summary = ScoringSummary(
         package=package,
@@ -205,16 +205,18 @@ def _duplicates(
     return index_table(run, sum(receipt.rows_out for receipt in receipts), scored_at, store)
 
 
-def _published(settings: Settings, request: ScoringRequest) -> Published | None:
-    """The table that readers of the output see now."""
+def _published(settings: Settings, request: ScoringRequest, table_id: str, before: Mapping[str, Any]) -> Published | None:
+    """The table that readers of the output see now; where that is this one already, the one that it was compared with then."""
     database = open_scores(settings)
     try:
         pointers = {pointer.output: pointer for pointer in database.read_pointers(request.model)}
-        pointer = pointers.get(request.output_url)
         tables = {table.id: table for table in database.read_tables(request.model) if table.output == request.output_url}
     finally:
         database.close()
-    return Published.from_lineage(tables[pointer.table].lineage) if pointer and pointer.table in tables else None
+    pointer = pointers.get(request.output_url)
+    shown = pointer.table if pointer else ""
+    compared = tables.get(before["compared_with"] or "" if shown == table_id and before else shown)
+    return Published.from_lineage(compared.lineage) if compared else None
 
 
 @task(name="publish", retries=3, retry_delay_seconds=[1, 3, 10], **_LOCAL)

@@ -18,7 +18,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.score_batch import score_batch
-from hotcold.adapters.batch_table import table_folder
+from hotcold.adapters.batch_table import read_lineage, table_folder
 from hotcold.adapters.locks import hold_output
 from hotcold.adapters.mlflow_client import connect
 from hotcold.adapters.release_database import ReleaseDatabase
@@ -70,6 +70,11 @@ class Scene:
     def lookup(self, entity: str) -> float | None:
         found = ScoreLookup(self.settings.score_store, MODEL).find(entity)
         return found.score if found else None
+
+    def evidence(self) -> dict[str, Any]:
+        """What the table that readers see says of how it was judged, in its own folder; the pointer's copy is older."""
+        lineage = read_lineage(table_folder(self.output, read_pointer(self.output).table)) or {}
+        return {name: lineage[name] for name in ("table", "compared_with", "psi", "quality")}
 
     def receipts(self) -> dict[str, int]:
         """When each receipt was written."""
@@ -145,6 +150,20 @@ def test_a_run_that_is_repeated_scores_nothing_and_changes_nothing(scene: Scene,
     assert before["content_sha256"] == scene.lineage()["content_sha256"]
     assert (written, 5) == (scene.receipts(), len(written))
     assert 1 == len(scene.scores.read_tables(MODEL))
+
+
+def test_a_table_that_is_shown_already_is_not_compared_with_itself(scene: Scene, small_package: Manifest) -> None:
+    """Its evidence stays what it was judged by; against itself every table is stable."""
+    promote(scene.releases, small_package.ref)
+    assert scene.score(input_url=str(scene.input())).is_completed()
+    first = read_pointer(scene.output).table
+    source = str(scene.input(seed=1, name="next.parquet"))
+    assert scene.score(input_url=source).is_completed()
+    evidence = scene.evidence()
+    assert (first, True) == (evidence["compared_with"], evidence["psi"] > 0)
+    for _ in range(2):
+        assert scene.score(input_url=source).is_completed()
+        assert evidence == scene.evidence()
 
 
 def test_a_scheduled_run_needs_nothing_but_the_model(scene: Scene, small_package: Manifest) -> None:
