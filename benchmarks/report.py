@@ -63,8 +63,10 @@ def publish(title: str, figures: Sequence[Figure], path: Path) -> bool:
     for column in ("what", "value", "unit", "promised", "holds"):
         table.add_column(column, justify="left" if column == "what" else "right")
     for figure in figures:
-        limit = "" if figure.limit is None else f"{figure.sign} {figure.limit:g}"
-        table.add_row(figure.name, f"{figure.value:g}", figure.unit, limit, "yes" if figure.holds else "NO")
+        limit, holds = "", ""
+        if figure.limit is not None:
+            limit, holds = f"{figure.sign} {figure.limit:g}", "yes" if figure.holds else "NO"
+        table.add_row(figure.name, f"{figure.value:g}", figure.unit, limit, holds)
     Console(width=140).print(table)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps([_entry(figure) for figure in figures], indent=1) + "\n")
