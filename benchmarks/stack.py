@@ -30,15 +30,20 @@ class BenchStack:
         self.edge_url = edge_url
         self._prefect = prefect
 
-    def flow(self, deployment: str, limit_s: float = 120.0, **parameters: object) -> FlowRun:
+    def flow(self, deployment: str, limit_s: float = 120.0, poll_s: float = 0.5, **parameters: object) -> FlowRun:
         """Start a run and wait for its end.
+
+        Args:
+            deployment: `flow/deployment`.
+            limit_s: longest wait.
+            poll_s: between two looks; each costs the server time that it takes from what is measured.
+            parameters: of the flow.
 
         Raises:
             StackError: it did not complete, or not within the limit.
         """
         run = self._prefect.start(deployment, parameters)
-        # Seldom, since each look costs the server time that it takes from what is measured.
-        wait_for(lambda: self._prefect.read(run.id).ended, f"the end of {deployment}", limit_s, poll_s=0.5)
+        wait_for(lambda: self._prefect.read(run.id).ended, f"the end of {deployment}", limit_s, poll_s)
         run = self._prefect.read(run.id)
         if run.state != "COMPLETED":
             raise StackError(f"{deployment} ended {run.state.lower()}: {run.message}")

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from prefect import State, flow
 from prefect.states import Completed, Failed
+from prefect.utilities.annotations import opaque
 from pydantic import Field
 
 from hotcold.adapters.locks import hold_output
@@ -66,10 +67,11 @@ def score_batch(
     with hold_output(Settings(), request.output_url):
         package = find_package(request.model, request.version)
         run = plan_scoring(request, package)
-        receipts = score_missing_parts(request, run)
-        summary = check_table(request, run, package, receipts, time.monotonic() - began)
-        summary = publish_table(request, summary)
-        delete_old_tables(request, run)
+        # Opaque: Prefect would look for futures in every part and every receipt of a table, before each step.
+        receipts = score_missing_parts(request, opaque(run))
+        summary = check_table(request, opaque(run), package, opaque(receipts), time.monotonic() - began)
+        summary = publish_table(request, opaque(summary))
+        delete_old_tables(request, opaque(run))
     log_scoring_if_reachable(summary, run.table.folder)
     publish_scoring_report(summary)
     return _state_of(summary)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from hotcold.adapters.cluster import Cluster
 from hotcold.adapters.part_scorer import ScoringJob, score_part
 from hotcold.domain.batch_plan import BatchPlan, Part
-from hotcold.domain.errors import ClusterError, HotcoldError
+from hotcold.domain.errors import ClusterError, HotcoldError, first_line
 from hotcold.domain.receipt import Receipt
 
 if TYPE_CHECKING:
@@ -35,18 +36,15 @@ def score_parts(cluster: Cluster, job: ScoringJob, plan: BatchPlan, parts: Seque
         BatchError: the output cannot be written.
         ClusterError: the scheduler was lost, or a part has killed one worker after the other.
     """
-    from distributed import as_completed
-
     waiting = iter(parts)
     limit = cluster.threads * _PARTS_PER_THREAD
     try:
-        first = [_submit(cluster, job, plan, part) for part in islice(waiting, limit)]
-        running = as_completed(first, loop=cluster.client.loop)
-        for future in running:
-            receipt = _result(future)
-            if (part := next(waiting, None)) is not None:
-                running.add(_submit(cluster, job, plan, part))
-            yield receipt
+        running = {_submit(cluster, job, plan, part) for part in islice(waiting, limit)}
+        while running:
+            done, running = _await_one(cluster, running)
+            running |= {_submit(cluster, job, plan, part) for part in islice(waiting, len(done))}
+            for future in done:
+                yield _result(future)
     except HotcoldError:
         raise
     except OSError as error:
@@ -59,9 +57,19 @@ def _submit(cluster: Cluster, job: ScoringJob, plan: BatchPlan, part: Part) -> F
     return cluster.client.submit(score_part, job, part, files, key=f"{part.name}-{plan.table_id}", pure=False)
 
 
-def _result(future: Future[Receipt]) -> Receipt:
-    from concurrent.futures import CancelledError
+def _await_one(cluster: Cluster, running: set[Future[Receipt]]) -> tuple[set[Future[Receipt]], set[Future[Receipt]]]:
+    """What is done, at least one part, and what is not; sleeps meanwhile, where `as_completed` looks ten times a second."""
+    from distributed import wait
 
+    try:
+        with cluster.client.as_current():
+            done, not_done = wait(running, return_when="FIRST_COMPLETED")
+    except CancelledError as error:
+        raise ClusterError(f"the scheduler gave parts up: {first_line(error)} Run again: what is done is kept") from error
+    return done, not_done
+
+
+def _result(future: Future[Receipt]) -> Receipt:
     from distributed import KilledWorker
 
     try:

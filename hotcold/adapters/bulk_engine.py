@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hotcold.adapters.package_files import OpenPackage, open_package
+from hotcold.adapters.engines import unwatched_by_collector
+from hotcold.adapters.package_files import OpenPackage, open_package, read_manifest
 from hotcold.domain.errors import PackageError
 from hotcold.domain.field import DictionaryColumn
 from hotcold.domain.schema import Schema
@@ -98,7 +99,8 @@ def bulk_engine(package_dir: str, digest: str, device: str) -> BulkEngine:
     with _opening:
         if key not in _opened:
             _hold_to_one_thread()
-            _opened[key] = _open(Path(package_dir), digest, device)
+            with unwatched_by_collector():
+                _opened[key] = _open(Path(package_dir), digest, device)
         return _opened[key]
 
 
@@ -108,6 +110,8 @@ def _open(src: Path, digest: str, device: str) -> BulkEngine:
 
         engine: BulkEngine = open_cuda_engine(src)
     else:
+        if read_manifest(src).measured.cold_engine == "onedal":
+            _hold_onedal_to_one_thread()
         engine = CpuBulkEngine(open_package(src, "cold", threads=1))
     if engine.digest != digest:
         raise PackageError(
@@ -127,8 +131,12 @@ def _hold_to_one_thread() -> None:
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     threadpool_limits(1)
+
+
+def _hold_onedal_to_one_thread() -> None:
     try:
         import daal4py
     except ImportError:
+        # Opening the engine will say so.
         return
     daal4py.daalinit(1)

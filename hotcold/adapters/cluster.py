@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,6 +31,7 @@ _QUIET = {
     "distributed.worker.profile.enabled": False,
     "distributed.worker.memory.monitor-interval": "1s",
     "distributed.scheduler.active-memory-manager.start": False,
+    "distributed.scheduler.work-stealing-interval": "1s",
     "distributed.admin.system-monitor.interval": "10s",
     "distributed.admin.tick.interval": "1s",
 }
@@ -110,8 +112,11 @@ def _start(device: Device, scratch: Path | None, workers: int) -> Iterator[Any]:
     except Exception as error:
         # The libraries raise whatever their drivers, sockets and subprocesses raise.
         raise ClusterError(f"the {device} cluster cannot be started: {type(error).__name__}: {error}") from error
-    with cluster:
+    try:
         yield cluster
+    finally:
+        # Nobody needs to wait until workers that have nothing left to do are gone; the end of the process does.
+        Thread(target=cluster.close, name="closing the Dask cluster").start()
 
 
 @contextmanager
