@@ -63,9 +63,11 @@ def choose_device(cluster: str, package: Path) -> Device:
         package: folder of the package.
 
     Raises:
-        ClusterError: a scheduler by address cannot be reached.
+        ClusterError: a scheduler by address cannot be reached, or CUDA was asked for and the package has nothing for it.
     """
     if not (package / MODEL_DIR / XGBOOST_FILE).is_file():
+        if cluster == "cuda":
+            raise ClusterError("the package holds no XGBoost model, which is what CUDA scores; run again with cluster=local")
         return "cpu"
     if cluster in KINDS:
         return "cuda" if cluster == "cuda" or (cluster == "auto" and has_cuda()) else "cpu"
@@ -156,7 +158,7 @@ def score_missing(
         if not missing:
             break
         try:
-            with open_cluster(cluster, scratch, workers) as running:
+            with open_cluster(_suitable(cluster, run), scratch, workers) as running:
                 _require_device(running, run)
                 for receipt in score_parts(running, run.job, run.table.plan, missing):
                     receipts[receipt.part] = receipt
@@ -167,6 +169,11 @@ def score_missing(
                 raise
             _LOG.warning("cluster lost, starting again", extra={"attempt": attempt, "error": str(error)})
     return tuple(receipts[index] for index in sorted(receipts))
+
+
+def _suitable(cluster: str, run: Run) -> str:
+    """A worker per GPU would be too few for a run that scores on the CPU."""
+    return "local" if cluster == "auto" and run.job.device == "cpu" else cluster
 
 
 def _require_device(cluster: Cluster, run: Run) -> None:

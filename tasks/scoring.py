@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -13,10 +14,10 @@ from prefect.runtime import flow_run
 from hotcold.adapters.batch_table import delete_abandoned, read_lineage, table_folder, write_lineage
 from hotcold.adapters.package_files import package_dir, verify_package_ref
 from hotcold.adapters.score_database import ScoreDatabase
-from hotcold.adapters.score_pointer import project_scores
+from hotcold.adapters.score_pointer import STORE, project_scores, read_pointer
 from hotcold.adapters.score_store import open_score_store
 from hotcold.adapters.table_folder import plain_url
-from hotcold.domain.errors import CorruptPackageError
+from hotcold.domain.errors import CorruptPackageError, ReadersBehindError, ScoresError
 from hotcold.domain.gate import first_harm
 from hotcold.domain.package import PackageRef
 from hotcold.domain.receipt import Receipt, content_digest, ids_are_unique
@@ -236,13 +237,24 @@ def publish_table(request: ScoringRequest, summary: ScoringSummary) -> ScoringSu
     try:
         database.record(table, controller_name(), time.time())
         publication = database.publish(table.output, table.id, controller_name(), time.time())
-        project_scores(database, summary.model, open_score_store(settings.score_store))
+        _project(database, request)
     finally:
         database.close()
     verb = "refused" if table.state is TableState.REFUSED else "kept"
     outcome = f"{verb}: {publication.refused}" if publication.refused else "published"
     get_run_logger().info("table %s: %s", table.id, outcome)
     return replace(summary, outcome=outcome)
+
+
+def _project(database: ScoreDatabase, request: ScoringRequest) -> None:
+    """Let readers see the table. Other outputs of the model, such as one whose folder is gone, are no reason to fail."""
+    try:
+        project_scores(database, request.model, open_score_store(Settings().score_store))
+    except ReadersBehindError as error:
+        own = {request.output_url, STORE} if request.score_store else {request.output_url}
+        if own & error.failures.keys():
+            raise
+        get_run_logger().warning("other readers are behind: %s", error)
 
 
 def _table_of(request: ScoringRequest, summary: ScoringSummary) -> ScoreTable:
@@ -274,7 +286,8 @@ def delete_old_tables(request: ScoringRequest, run: Run) -> int:
     settings = Settings()
     database, store = open_scores(settings), open_score_store(settings.score_store)
     try:
-        known = database.read_tables(request.model)
+        of_all = database.read_tables()
+        known = [table for table in of_all if table.model == request.model]
         tables = [table for table in known if table.output == request.output_url]
         elsewhere = {table.id for table in known if table.output != request.output_url}
         current = {pointer.output: pointer.table for pointer in database.read_pointers(request.model)}
@@ -288,5 +301,14 @@ def delete_old_tables(request: ScoringRequest, run: Run) -> int:
             table_folder(table.output, table.id).delete()
     finally:
         database.close()
-    kept = {table.id for table in tables} - {table.id for table in gone} | {run.table_id}
-    return len(gone) + delete_abandoned(request.output_url, kept, time.time() - ABANDONED_AFTER_S)
+    in_use = {table.id for table in of_all if table.output == request.output_url} - {table.id for table in gone}
+    return len(gone) + _delete_abandoned(request.output_url, in_use | {run.table_id})
+
+
+def _delete_abandoned(output_url: str, known: AbstractSet[str]) -> int:
+    """Nothing, unless it is certain what readers see: a database that was lost does not know."""
+    try:
+        shown = read_pointer(output_url).table
+    except ScoresError:
+        return 0
+    return delete_abandoned(output_url, known | {shown}, time.time() - ABANDONED_AFTER_S)

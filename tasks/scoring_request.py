@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from hotcold.domain.batch_plan import Columns, OnBadPart
 from hotcold.domain.errors import BatchError
 from hotcold.domain.score_quality import QualityLimits
-from hotcold.domain.score_table import ScoreTable
+from hotcold.domain.score_table import ScoreTable, choose_example
 
 DEFAULT_ID_COLUMN = "id"
 DEFAULT_ROWS_PER_PART = 500_000
@@ -97,7 +97,7 @@ class ScoringRequest:
 
 
 def complete_request(given: Mapping[str, Any], tables: Sequence[ScoreTable], default_output: str) -> ScoringRequest | None:
-    """Fill in what was left empty from the model's last table, then from the defaults.
+    """Fill in what was left empty from the model's last good table, then from the defaults.
 
     Args:
         given: parameters of the flow; None, or an empty text for a URL or a column, is left empty.
@@ -109,8 +109,8 @@ def complete_request(given: Mapping[str, Any], tables: Sequence[ScoreTable], def
     """
     wanted = {name: value for name, value in given.items() if value not in (None, "")}
     same_output = [table for table in tables if wanted.get("output_url") in (None, table.output)]
-    last = max(same_output, key=lambda table: table.scored_at, default=None)
-    known = dict(last.parameters) if last else {}
+    example = choose_example(same_output)
+    known = dict(example.parameters) if example else {}
     values = {**known, "version": None, **wanted}
     if not values.get("input_url"):
         return None

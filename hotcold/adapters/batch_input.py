@@ -68,16 +68,29 @@ def _entries(url: str) -> tuple[Any, list[dict[str, Any]]]:
     try:
         files, path = fsspec.core.url_to_fs(url)
         if "*" in path:
-            return files, [entry for entry in files.glob(path, detail=True).values() if entry["type"] == "file"]
+            found = (_behind_link(files, entry) for entry in files.glob(path, detail=True).values())
+            return files, [entry for entry in found if entry["type"] == "file"]
         info = files.info(path)
         if info["type"] == "file":
             return files, [info]
         # What begins with a dot or an underscore is not data: temporary files, markers, logs.
-        return files, [entry for entry in files.find(path, detail=True).values() if _is_data(entry["name"], path)]
+        data = (entry for entry in files.find(path, detail=True).values() if _is_data(entry["name"], path))
+        return files, [_require_file(_behind_link(files, entry)) for entry in data]
     except FileNotFoundError as error:
         raise BadInputError(f"there is nothing at {url}; the input is a file, a folder or a pattern with *") from error
     except (ValueError, ImportError, OSError) as error:
         raise BadInputError(f"the input {url} cannot be listed: {error}") from error
+
+
+def _behind_link(files: Any, entry: dict[str, Any]) -> dict[str, Any]:
+    """A listing describes a link itself; size and version are those of the file that it leads to."""
+    return dict(files.info(entry["name"])) if entry.get("islink") else entry
+
+
+def _require_file(entry: dict[str, Any]) -> dict[str, Any]:
+    if entry["type"] != "file":
+        raise BadInputError(f"{entry['name']} is a link to a folder, which is not followed; name that folder itself as input")
+    return entry
 
 
 def _is_data(name: str, root: str) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hotcold.adapters.cluster import Cluster
 from hotcold.adapters.part_scorer import ScoringJob, score_part
 from hotcold.domain.batch_plan import BatchPlan, Part
-from hotcold.domain.errors import ClusterError, HotcoldError, first_line
+from hotcold.domain.errors import BatchError, ClusterError, HotcoldError, first_line
 from hotcold.domain.receipt import Receipt
 
 if TYPE_CHECKING:
@@ -77,6 +77,12 @@ def _result(future: Future[Receipt]) -> Receipt:
     except KilledWorker as error:
         raise ClusterError(
             f"{future.key} ended one worker after the other, most likely for lack of memory; run with fewer rows_per_part"
+        ) from error
+    except OSError as error:
+        if future.status != "error":
+            raise
+        raise BatchError(
+            f"{future.key}: {type(error).__name__}: {first_line(error)}; run again: what is done is kept"
         ) from error
     except CancelledError as error:
         raise ClusterError(f"{future.key} was given up by the scheduler; run again: what is done is kept") from error

@@ -138,8 +138,8 @@ def _ask(client: httpx.Client, model: str, records: list[dict[str, Any]], first:
     try:
         answer = client.post(f"/models/{model}/predict", content=orjson.dumps({"records": records}))
     except httpx.HTTPError as error:
-        return LiveScores(first, 0, "", nothing, type(error).__name__)
+        return LiveScores(first, len(records), 0, "", nothing, type(error).__name__)
     digest = answer.headers.get("x-package-digest", "")
     if answer.status_code != httpx.codes.OK:
-        return LiveScores(first, answer.status_code, digest, nothing, answer.text[:200])
-    return LiveScores(first, 200, digest, np.array(answer.json()["scores"], dtype=np.float64))
+        return LiveScores(first, len(records), answer.status_code, digest, nothing, answer.text[:200])
+    return LiveScores(first, len(records), 200, digest, np.array(answer.json()["scores"], dtype=np.float64))

@@ -56,13 +56,34 @@ def cast_columns(batch: pa.RecordBatch, wanted: pa.Schema) -> pa.RecordBatch:
     """The wanted columns of a batch in the wanted types.
 
     Raises:
-        BadInputError: a value does not fit the type that the other files have.
+        BadInputError: a column is of another kind than in the other files, or a value does not fit.
     """
+    for field in wanted:
+        found = batch.schema.field(field.name).type
+        if not _is_same_kind(_plain(found), field.type):
+            raise BadInputError(f"the column {field.name!r} is of type {found}; in the first file it is {field.type}")
     try:
         columns = [batch.column(field.name).cast(field.type) for field in wanted]
     except pa.ArrowException as error:
         raise BadInputError(f"a column differs from that of the first file: {error}") from error
     return pa.RecordBatch.from_arrays(columns, schema=wanted)
+
+
+def _is_same_kind(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether values keep their meaning: "007" is not 7, and 7 o'clock in one time zone is not 7 o'clock in another."""
+    if pa.types.is_timestamp(found) and pa.types.is_timestamp(wanted):
+        return bool(found.tz == wanted.tz)
+    # A CSV file's features are numbers, and what is passed through is text.
+    pairs = [
+        (pa.types.is_integer, pa.types.is_integer),
+        (pa.types.is_floating, pa.types.is_floating),
+        (pa.types.is_floating, pa.types.is_string),
+    ]
+    return (
+        found.id == wanted.id
+        or pa.types.is_null(found)
+        or any(is_one(found) and is_other(wanted) for is_one, is_other in pairs)
+    )
 
 
 def ascending_ids(ids: Sequence[pa.Array]) -> tuple[int, int] | tuple[str, str] | None:

@@ -187,9 +187,10 @@ class _PieceScorer:
         try:
             _require_ids(batch.column(self._job.columns.entity), self._job.columns.entity)
             scored = self._engine.score(columns, batch.num_rows)
-        except InvalidInputError as error:
+        except InvalidInputError as found:
+            error = _counted_in_piece(found, done.rows_in + piece.skip_rows)
             if self._job.on_bad_part == "fail" or error.row is None:
-                raise
+                raise error from found
             batch = self._set_aside(file, piece, batch, columns, done, error)
             scored = self._engine.score(schema_columns(batch, self._engine.schema), batch.num_rows)
         self.timings += Timings(encode_s=scored.encode_s, score_s=scored.score_s)
@@ -214,6 +215,14 @@ class _PieceScorer:
         done.quarantined += len(rows)
         done.problems.append(Problem(file.url, len(rows), f"{_position(piece)}: {error}"))
         return batch.filter(pa.array(~bad))
+
+
+def _counted_in_piece(error: InvalidInputError, rows_before: int) -> InvalidInputError:
+    """The same error, with the row counted from the beginning of what the message names, not from that of the batch."""
+    if error.row is None:
+        return error
+    row = rows_before + error.row
+    return InvalidInputError(error.detail.replace(f"row {error.row},", f"row {row},", 1), field=error.field, row=row)
 
 
 def _require_ids(ids: pa.Array, name: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
@@ -121,21 +122,30 @@ def _read_csv(file: InputFile, piece: Piece, wanted: Wanted, batch_rows: int) ->
         raise BadInputError(f"{file.url} ends within bytes {piece.first} to {piece.first + piece.count}; it was cut off")
     names = pacsv.read_csv(io.BytesIO(header)).column_names
     _require_others(file, names, wanted)
-    types = {field.name: _csv_type(field.dtype) for field in wanted.schema.fields}
-    types |= dict.fromkeys(wanted.others, pa.string())
+    types = dict.fromkeys(wanted.others, pa.string()) | {field.name: _csv_type(field.dtype) for field in wanted.schema.fields}
     chosen = [name for name in names if name in types]
     table = pacsv.read_csv(
         pa.BufferReader(content),
         pacsv.ReadOptions(column_names=names, use_threads=False),
         pacsv.ParseOptions(newlines_in_values=False),
-        pacsv.ConvertOptions(column_types=types, include_columns=chosen, null_values=_NULLS, strings_can_be_null=True),
+        pacsv.ConvertOptions(column_types=types, include_columns=chosen, null_values=_NULLS),
     )
+    for index, name in enumerate(table.column_names):
+        if pa.types.is_string(table.column(index).type):
+            table = table.set_column(
+                index, name, _with_nulls(table.column(index), _NULLS if name in wanted.categories else [""])
+            )
     require_columns(table.schema, wanted.schema)
     yield from table.to_batches(batch_rows)
 
 
 def _csv_type(dtype: str) -> pa.DataType:
-    return pa.dictionary(pa.int32(), pa.string()) if dtype == "category" else pa.float64()
+    return pa.string() if dtype == "category" else pa.float64()
+
+
+def _with_nulls(texts: pa.ChunkedArray, nulls: Sequence[str]) -> pa.ChunkedArray:
+    """Texts that stand for nothing become null. Of ids and what is passed through, only the empty one: NA is a name, too."""
+    return pc.if_else(pc.is_in(texts, value_set=pa.array(nulls)), pa.scalar(None, pa.string()), texts)
 
 
 def count_csv_rows(file: InputFile, piece: Piece) -> int:

@@ -27,7 +27,7 @@ from hotcold.adapters.score_state import (
 )
 from hotcold.domain.errors import ScoresError
 from hotcold.domain.package import PackageRef
-from hotcold.domain.score_table import Pointer, ScoreTable, TableState, refuse_publication
+from hotcold.domain.score_table import Pointer, ScoreTable, TableState, choose_example, refuse_publication
 
 _SHORTEST_PREFIX = 4
 
@@ -212,9 +212,13 @@ class ScoreDatabase(DatabaseClient):
             return tuple(self._request(connection, row) for row in rows)
 
     def _request(self, connection: Connection, row: Any) -> ScoreRequest:
-        tables = read_score_tables(connection, row["model"], row["output"])
-        last = dict(tables[0].parameters) if tables else {}
-        parameters = {**last, "model": row["model"], "output_url": row["output"], "version": None}
+        example = choose_example(read_score_tables(connection, row["model"], row["output"]))
+        parameters = {
+            **(dict(example.parameters) if example else {}),
+            "model": row["model"],
+            "output_url": row["output"],
+            "version": None,
+        }
         return ScoreRequest(row["id"], row["model"], row["output"], row["reason"], row["created_at"], parameters)
 
     def close_request(self, request_id: int, run_id: str, now: float) -> None:

@@ -16,13 +16,15 @@ from hotcold.adapters.locks import hold_file
 from hotcold.adapters.score_database import ScoreDatabase
 from hotcold.adapters.score_store import ScoreStore, StorePointer
 from hotcold.adapters.table_folder import DATA, LINEAGE_FILE, TABLES, Folder
-from hotcold.domain.errors import BatchError, ScoresError, ScoreStoreError
+from hotcold.domain.errors import BatchError, ReadersBehindError, ScoresError, ScoreStoreError
 from hotcold.domain.score_table import Pointer, ScoreTable, store_pointer
 
 POINTER_FILE = LINEAGE_FILE
 _LOCK_FILE = ".SCORES.lock"
 _LOCK_WAIT_S = 5.0
 _ATTEMPTS = 4
+# Stands for the score store among the outputs of a model.
+STORE = ""
 
 _Shown = Sequence[tuple[Pointer, ScoreTable | None]]
 
@@ -64,10 +66,6 @@ def _replace(folder: Folder, pointer: Pointer, table: ScoreTable | None) -> Poin
         return found
     folder.write(POINTER_FILE, orjson.dumps(_document(pointer, table), option=orjson.OPT_INDENT_2))
     return pointer
-
-
-def _sign(pointer: Pointer) -> tuple[int, str]:
-    return pointer.generation, pointer.table
 
 
 def _read_usable(folder: Folder) -> Pointer | None:
@@ -151,14 +149,15 @@ def project_scores(database: ScoreDatabase, model: str, store: ScoreStore | None
 
     Raises:
         DatabaseError: the release database cannot be reached.
-        ScoresError: some readers do not see what they should; all others do. Says who and why.
+        ReadersBehindError: some readers do not see what they should; all others do. Says who and why.
+        ScoresError: another release database feeds the same readers.
     """
     for attempt in range(_ATTEMPTS):
         shown = database.read_shown(model)
         met, failures = _project_once(shown, model, store)
         if met < 0:
             if failures:
-                raise ScoresError("; ".join(failures))
+                raise ReadersBehindError(failures)
             return tuple(pointer for pointer, _ in shown)
         if attempt:
             # Not somebody who was quicker, then: generations of a release database that is gone.
@@ -166,19 +165,19 @@ def project_scores(database: ScoreDatabase, model: str, store: ScoreStore | None
     raise ScoresError(f"readers of {model} see generation {met}, which another release database wrote; let one of them feed it")
 
 
-def _project_once(shown: _Shown, model: str, store: ScoreStore | None) -> tuple[int, list[str]]:
+def _project_once(shown: _Shown, model: str, store: ScoreStore | None) -> tuple[int, dict[str, str]]:
     """Highest generation that did not give way, -1 if all did; and what failed. The store first: it is near and quick."""
-    met, failures = -1, []
+    met, failures = -1, {}
     if store is not None and shown:
         try:
             met = _point_store(store, model, shown)
         except ScoreStoreError as error:
-            failures.append(str(error))
+            failures[STORE] = str(error)
     for pointer, table in shown:
         try:
             found = write_pointer(pointer.output, pointer, table)
         except ScoresError as error:
-            failures.append(str(error))
+            failures[pointer.output] = str(error)
             continue
         if (found.generation, found.table) != (pointer.generation, pointer.table):
             met = max(met, found.generation)

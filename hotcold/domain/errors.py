@@ -21,6 +21,7 @@
     │   ├── BadInputError             rows or files that cannot be scored; names them
     │   └── ClusterError              the Dask cluster cannot be started, or was lost
     ├── ScoresError               score tables or what readers see of them are not as they have to be
+    │   └── ReadersBehindError        some readers do not see what they should; names their outputs
     ├── ScoreStoreError           the score store cannot be read or written as asked
     │   └── NoScoresError             no table of the model is published there
     ├── RegistryError             the MLflow registry lacks something or cannot be reached
@@ -32,6 +33,8 @@ Each message says what was seen, what was allowed and what to do next.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 
 def first_line(error: BaseException) -> str:
@@ -150,6 +153,21 @@ class ClusterError(BatchError):
 
 class ScoresError(HotcoldError):
     """Score tables, or the pointer that tells readers which one to read, are not as they have to be."""
+
+
+class ReadersBehindError(ScoresError):
+    """Some readers of score tables do not see what they should; all others do.
+
+    Args:
+        failures: what went wrong, by output; by an empty text for the score store.
+    """
+
+    def __init__(self, failures: Mapping[str, str]) -> None:
+        super().__init__("; ".join(failures.values()))
+        self.failures = dict(failures)
+
+    def __reduce__(self) -> tuple[type[ReadersBehindError], tuple[Mapping[str, str]]]:
+        return type(self), (self.failures,)
 
 
 class ScoreStoreError(HotcoldError):

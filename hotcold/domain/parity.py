@@ -20,6 +20,7 @@ class LiveScores:
 
     Args:
         first: index of the first row.
+        asked: number of rows that were asked for.
         status: HTTP status; 0 if no answer came.
         digest: first 12 hexadecimal digits of the package that answered, empty if it did not say.
         scores: shape (n,); empty if the status is not 200.
@@ -27,6 +28,7 @@ class LiveScores:
     """
 
     first: int
+    asked: int
     status: int
     digest: str
     scores: NDArray[np.float64]
@@ -51,7 +53,7 @@ def judge_parity(package: PackageRef, batch: NDArray[np.floating], live: Sequenc
     for answer in live:
         if answer.status in (0, 502, 503, 504):
             return Gate(GATE, Verdict.UNKNOWN, f"no answer to row {answer.first} of {source}: {answer.detail}", limit)
-        wrong = _what_is_wrong(package, answer, len(batch))
+        wrong = _what_is_wrong(package, answer)
         if wrong:
             return Gate(GATE, Verdict.HARM, f"row {answer.first} of {source}: {wrong}", limit)
         differences = np.abs(answer.scores - batch[answer.first : answer.first + len(answer.scores)])
@@ -67,11 +69,11 @@ def judge_parity(package: PackageRef, batch: NDArray[np.floating], live: Sequenc
     return Gate(GATE, Verdict.SAFE, f"{len(batch)} rows of {source}, largest difference {worst:.1e}", limit)
 
 
-def _what_is_wrong(package: PackageRef, answer: LiveScores, rows: int) -> str:
+def _what_is_wrong(package: PackageRef, answer: LiveScores) -> str:
     if answer.status != 200:
         return f"the live endpoint answered {answer.status}: {answer.detail}"
     if answer.digest != package.digest[:12]:
         return f"package {answer.digest or 'without a name'} answered"
-    if not 0 < len(answer.scores) <= rows - answer.first:
-        return f"{len(answer.scores)} scores came back"
+    if len(answer.scores) != answer.asked:
+        return f"{len(answer.scores)} scores came back for {answer.asked} rows"
     return ""

@@ -133,6 +133,19 @@ def choose_table(tables: Sequence[ScoreTable], champion: PackageRef | None, curr
     return _latest(ours) or _latest(table for table in usable if table.state is TableState.PUBLISHED)
 
 
+def choose_example(tables: Iterable[ScoreTable]) -> ScoreTable | None:
+    """The table that the next one is made like, where nobody says otherwise: what was shown last, if anything ever was.
+
+    Args:
+        tables: of one model.
+
+    Returns:
+        The latest of those that were published and not taken back; else of those that may be; else of all; None of none.
+    """
+    ranks = {TableState.PUBLISHED: 2, TableState.STAGED: 1}
+    return max(tables, key=lambda table: (ranks.get(table.state, 0), table.scored_at), default=None)
+
+
 def _latest(tables: Iterable[ScoreTable]) -> str:
     newest = max(tables, key=lambda table: (table.scored_at, table.id), default=None)
     return newest.id if newest else ""

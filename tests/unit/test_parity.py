@@ -9,8 +9,15 @@ PACKAGE = PackageRef("flights", 1, "1.0.0", "a" * 64)
 BATCH = np.array([0.1, 0.2, 0.3, 0.4])
 
 
-def answer(first: int, *scores: float, status: int = 200, digest: str = "a" * 12) -> LiveScores:
-    return LiveScores(first, status, digest, np.array(scores), "" if status == 200 else "out of order")
+def answer(first: int, *scores: float, status: int = 200, digest: str = "a" * 12, asked: int | None = None) -> LiveScores:
+    return LiveScores(
+        first,
+        len(scores) if asked is None else asked,
+        status,
+        digest,
+        np.array(scores),
+        "" if status == 200 else "out of order",
+    )
 
 
 def test_equal_scores_are_safe() -> None:
@@ -41,9 +48,11 @@ def test_rows_that_only_the_batch_takes_are_harm() -> None:
     assert Verdict.HARM is judge_parity(PACKAGE, BATCH, [answer(0, status=422)], "rows").verdict
 
 
-@pytest.mark.parametrize("scores", [(), (0.1, 0.2, 0.3, 0.4, 0.5)])
+@pytest.mark.parametrize("scores", [(), (0.1, 0.2, 0.3), (0.1, 0.2, 0.3, 0.4, 0.5)])
 def test_fewer_or_more_scores_than_rows_are_harm(scores: tuple[float, ...]) -> None:
-    assert Verdict.HARM is judge_parity(PACKAGE, BATCH, [answer(0, *scores)], "rows").verdict
+    gate = judge_parity(PACKAGE, BATCH, [answer(0, *scores, asked=4)], "rows")
+    assert Verdict.HARM is gate.verdict
+    assert f"{len(scores)} scores came back for 4 rows" in gate.observed
 
 
 @pytest.mark.parametrize("status", [0, 502, 503, 504])
