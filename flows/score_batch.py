@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 
 from prefect import State, flow
 from prefect.states import Completed, Failed
-from prefect.utilities.annotations import opaque
 from pydantic import Field
 
 from hotcold.adapters.locks import hold_output
 from hotcold.domain.gate import first_harm
 from hotcold.domain.scoring_summary import ScoringSummary
 from hotcold.settings import Settings
+from tasks.context import unsearched
 from tasks.forms import ModelName
 from tasks.scoring import (
     check_table,
@@ -67,11 +67,10 @@ def score_batch(
     with hold_output(Settings(), request.output_url):
         package = find_package(request.model, request.version)
         run = plan_scoring(request, package)
-        # Opaque: Prefect would look for futures in every part and every receipt of a table, before each step.
-        receipts = score_missing_parts(request, opaque(run))
-        summary = check_table(request, opaque(run), package, opaque(receipts), time.monotonic() - began)
-        summary = publish_table(request, opaque(summary))
-        delete_old_tables(request, opaque(run))
+        receipts = score_missing_parts(request, unsearched(run))
+        summary = check_table(request, unsearched(run), package, unsearched(receipts), time.monotonic() - began)
+        summary = publish_table(request, unsearched(summary))
+        delete_old_tables(request, unsearched(run))
     log_scoring_if_reachable(summary, run.table.folder)
     publish_scoring_report(summary)
     return _state_of(summary)

@@ -16,7 +16,7 @@ from hotcold.adapters.package_files import package_dir, verify_package_ref
 from hotcold.adapters.score_database import ScoreDatabase
 from hotcold.adapters.score_pointer import STORE, project_scores, read_pointer
 from hotcold.adapters.score_store import open_score_store
-from hotcold.adapters.table_folder import plain_url
+from hotcold.adapters.table_folder import plain_output, plain_url
 from hotcold.domain.errors import CorruptPackageError, ReadersBehindError, ScoresError
 from hotcold.domain.gate import first_harm
 from hotcold.domain.package import PackageRef
@@ -33,6 +33,7 @@ from tasks.scoring_progress import ProgressArtifact
 from tasks.scoring_request import ScoringRequest, complete_request
 
 _LOCAL: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
+_PLAIN = {"input_url": plain_url, "output_url": plain_output}
 KEPT_TABLES = 5
 # A run that was not taken up again for so long has other input by now.
 ABANDONED_AFTER_S = 7 * 86_400.0
@@ -50,7 +51,7 @@ def read_request(given: Mapping[str, Any]) -> ScoringRequest | None:
         tables = database.read_tables(given["model"])
     finally:
         database.close()
-    urls = {name: plain_url(given[name]) for name in ("input_url", "output_url") if given[name]}
+    urls = {name: plain(given[name]) for name, plain in _PLAIN.items() if given[name]}
     return complete_request({**given, **urls}, tables, str(settings.root / "batch" / given["model"]))
 
 
@@ -302,10 +303,10 @@ def delete_old_tables(request: ScoringRequest, run: Run) -> int:
     finally:
         database.close()
     in_use = {table.id for table in of_all if table.output == request.output_url} - {table.id for table in gone}
-    return len(gone) + _delete_abandoned(request.output_url, in_use | {run.table_id})
+    return len(gone) + delete_abandoned_tables(request.output_url, in_use | {run.table_id})
 
 
-def _delete_abandoned(output_url: str, known: AbstractSet[str]) -> int:
+def delete_abandoned_tables(output_url: str, known: AbstractSet[str]) -> int:
     """Nothing, unless it is certain what readers see: a database that was lost does not know."""
     try:
         shown = read_pointer(output_url).table

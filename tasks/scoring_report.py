@@ -9,7 +9,6 @@ import orjson
 from prefect import State, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.utilities.annotations import opaque
 
 from hotcold.adapters.score_experiment import ScoreExperiment
 from hotcold.adapters.score_pictures import draw_scores
@@ -17,7 +16,7 @@ from hotcold.adapters.table_folder import Folder
 from hotcold.domain.errors import BatchError, RegistryError, StackError
 from hotcold.domain.gate import Verdict
 from hotcold.domain.scoring_summary import ScoringSummary, describe_rate, describe_seconds
-from tasks.context import open_registry
+from tasks.context import open_registry, unsearched
 
 LOGGED_FILE = "mlflow.sha256"
 _SHOWN_QUANTILES = (0.01, 0.5, 0.99)
@@ -61,7 +60,7 @@ def log_scoring_if_reachable(summary: ScoringSummary, folder: Folder) -> str | N
         sign = sha256(said).hexdigest().encode()
         if summary.parts_now == 0 and folder.read(LOGGED_FILE) == sign:
             return None
-        run_id = log_scoring_to_mlflow(opaque(summary))
+        run_id = log_scoring_to_mlflow(unsearched(summary))
     except (RegistryError, StackError) as error:
         get_run_logger().warning("table %s is not in MLflow: %s", summary.table, error)
         return None

@@ -35,6 +35,16 @@ def plain_url(url: str) -> str:
     return os.path.normpath(path) if isinstance(files, LocalFileSystem) else url.rstrip("/")
 
 
+def plain_output(url: str) -> str:
+    """The same for an output, whichever links lead there: under two names its runs would not know of each other's tables.
+
+    Raises:
+        BatchError: see `plain_url`.
+    """
+    plain = plain_url(url)
+    return plain if "://" in plain else os.path.realpath(plain)
+
+
 class Folder:
     """A folder with atomic writes. On a local disk a file is fsynced before it gets its name; elsewhere it is one upload.
 

@@ -118,6 +118,39 @@ class TestGoodInput:
             write_parquet(make_table(10 * day), tmp_path / f"2013-10-0{day}.parquet")
         assert 20 == score_all(batch_bench, batch_bench.plan(f"{tmp_path}/*-02.parquet")).rows_in
 
+    @pytest.mark.parametrize("pattern", ["in", "in/*.parquet"])
+    def test_links_to_files_are_read_and_watched_like_files(
+        self, batch_bench: BatchBench, tmp_path: Path, pattern: str
+    ) -> None:
+        real = write_parquet(make_table(10), tmp_path / "store" / "monday")
+        write_parquet(make_table(5, first_id=10), tmp_path / "in" / "a.parquet")
+        (tmp_path / "in" / "b.parquet").symlink_to(real)
+        table = batch_bench.plan(tmp_path / pattern)
+        assert 15 == score_all(batch_bench, table).rows_in
+        write_parquet(make_table(12), real)
+        assert table.plan.table_id != batch_bench.plan(tmp_path / pattern).plan.table_id
+
+    def test_a_link_to_a_folder_is_named_rather_than_left_out(self, batch_bench: BatchBench, tmp_path: Path) -> None:
+        write_parquet(make_table(10), tmp_path / "in" / "a.parquet")
+        write_parquet(make_table(10), tmp_path / "more" / "b.parquet")
+        (tmp_path / "in" / "linked").symlink_to(tmp_path / "more")
+        with pytest.raises(BadInputError, match="in/linked is a link to a folder"):
+            batch_bench.plan(tmp_path / "in")
+
+    def test_words_for_nothing_are_names_where_a_csv_files_ids_are_concerned(
+        self, batch_bench: BatchBench, tmp_path: Path
+    ) -> None:
+        lines = [
+            "code,departure_minute,distance,carrier,origin,wind_speed,note",
+            "NA,915,1089,UA,JFK,11.5,None",
+            "null,600,200.5,AA,EWR,NA,",
+        ]
+        (tmp_path / "in.csv").write_text("\n".join(lines))
+        table = batch_bench.plan(tmp_path / "in.csv", columns=Columns("code", ("distance", "note")))
+        assert 2 == score_all(batch_bench, table).rows_out
+        found = batch_bench.read(table).to_pydict()
+        assert (["NA", "null"], ["1089", "200.5"], ["None", None]) == (found["code"], found["distance"], found["note"])
+
     def test_csv_with_missing_values_crlf_and_no_last_newline(self, batch_bench: BatchBench, tmp_path: Path) -> None:
         lines = [
             "flight_id,departure_minute,distance,carrier,origin,wind_speed,visib",
@@ -227,7 +260,14 @@ class TestBadFiles:
             (lambda table: replace_column(table, "carrier", pa.array([7] * 100)), "'carrier' is of type int64; text"),
             (lambda table: replace_column(table, "distance", pa.array([True] * 100)), "'distance' is of type bool"),
             (lambda table: table.drop_columns(["flight_id"]), "lacks the column 'flight_id'"),
-            (lambda table: replace_column(table, "flight_id", pa.array(["x"] * 100)), "differs from that of the first file"),
+            (
+                lambda table: replace_column(table, "flight_id", pa.array(["7"] * 100)),
+                "'flight_id' is of type string; in the first",
+            ),
+            (
+                lambda table: replace_column(table, "flight_id", pa.array([True] * 100)),
+                "'flight_id' is of type bool; in the first",
+            ),
         ],
     )
     def test_a_file_whose_schema_changed_is_set_aside_whole(
@@ -264,6 +304,15 @@ class TestBadFiles:
         assert ["107", "108", "109", "110", None] == aside["id"].to_pylist()
         assert "the id is null" == aside["reason"].to_pylist()[4]
         assert set(range(500)) - {107, 108, 109, 110, 111} == set(batch_bench.read(planned)["flight_id"].to_pylist())
+
+    def test_the_row_that_is_named_is_that_of_the_file(self, batch_bench: BatchBench, tmp_path: Path) -> None:
+        """It lies in the second batch of the piece."""
+        rows, bad = 70_000, 69_123
+        distances = make_table(rows)["distance"].to_pylist()
+        distances[bad] = float("inf")
+        source = write_parquet(replace_column(make_table(rows), "distance", pa.array(distances)), tmp_path / "in.parquet")
+        with pytest.raises(BadInputError, match=rf"row group 0: row {bad}, feature 'distance'"):
+            batch_bench.score(batch_bench.plan(source, rows_per_part=rows))
 
     def test_a_file_that_changes_under_the_run_is_named(self, batch_bench: BatchBench, folder: Path) -> None:
         table = batch_bench.plan(folder)

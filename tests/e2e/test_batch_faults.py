@@ -23,7 +23,7 @@ from hotcold.adapters.processes import free_port
 from hotcold.adapters.table_folder import Folder
 from hotcold.domain.errors import BatchError, ClusterError
 from hotcold.domain.receipt import Receipt, content_digest
-from hotcold.scoring import Run, plan_run, score_missing, summarise_run
+from hotcold.scoring import Run, choose_device, plan_run, score_missing, summarise_run
 from tests.fixtures.batch import FLIGHT_ID, BatchBench, make_table, write_parquet
 from tests.fixtures.data_plane import wait_until
 from tests.fixtures.disks import small_disk
@@ -241,3 +241,23 @@ def test_ten_thousand_small_files(batch_bench: BatchBench, tmp_path: Path) -> No
     )
     assert np.array_equal(np.arange(50_000), ids)
     assert Folder(str(batch_bench.output)).folders() == ["tables"]
+
+
+def test_an_input_that_cannot_be_read_is_not_taken_for_a_lost_scheduler(batch_bench: BatchBench, tmp_path: Path) -> None:
+    source = write_parquet(make_table(100), tmp_path / "in" / "in.parquet")
+    run = plan(batch_bench, source)
+    source.unlink()
+    source.parent.rmdir()
+    source.parent.write_text("no folder any more")
+    with (
+        open_cluster("local", tmp_path / "dask", workers=1) as cluster,
+        pytest.raises(BatchError, match="NotADirectoryError") as found,
+    ):
+        list(score_parts(cluster, run.job, run.table.plan, run.parts))
+    assert not isinstance(found.value, ClusterError)
+
+
+def test_cuda_is_refused_for_a_model_that_it_cannot_score(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match="no XGBoost model"):
+        choose_device("cuda", tmp_path)
+    assert "cpu" == choose_device("auto", tmp_path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -28,6 +30,7 @@ from hotcold.adapters.score_pointer import open_table, read_pointer
 from hotcold.domain.errors import BadInputError, BatchError, NoScoresError
 from hotcold.domain.package import Manifest
 from hotcold.settings import Settings
+from tasks.scoring import ABANDONED_AFTER_S, delete_abandoned_tables
 from tests.fixtures.batch import make_table, write_parquet
 from tests.fixtures.data_plane import wait_until
 from tests.fixtures.packages import MODEL
@@ -330,6 +333,45 @@ def test_old_tables_are_deleted_and_those_an_undo_needs_are_kept(scene: Scene, s
     assert 5 == len(kept)
     assert kept == {table.id for table in scene.scores.read_tables(MODEL)}
     assert read_pointer(scene.output).table in kept
+
+
+def test_an_output_that_is_gone_does_not_hold_up_the_others(
+    scene: Scene, small_package: Manifest, caplog: pytest.LogCaptureFixture
+) -> None:
+    promote(scene.releases, small_package.ref)
+    elsewhere = scene.home / "elsewhere"
+    assert scene.score(input_url=str(scene.input()), output_url=str(elsewhere)).is_completed()
+    shutil.rmtree(elsewhere)
+    state = scene.score(input_url=str(scene.input(seed=1, name="next.parquet")))
+    assert state.is_completed(), message(state)
+    assert ROWS == len(scene.shown())
+    assert f"other readers are behind: the output {elsewhere} is not on this machine" in caplog.text
+
+
+def test_what_readers_see_is_not_taken_for_abandoned_by_a_database_that_does_not_know_it(
+    scene: Scene, small_package: Manifest
+) -> None:
+    promote(scene.releases, small_package.ref)
+    assert scene.score(input_url=str(scene.input())).is_completed()
+    tables, shown = Path(scene.output, "tables"), read_pointer(scene.output).table
+    shutil.copytree(tables / shown, tables / "given-up")
+    pointer = Path(scene.output, "SCORES.json").read_bytes()
+    long_ago = time.time() - ABANDONED_AFTER_S - 60
+    for folder in tables.iterdir():
+        os.utime(folder / "plan.json", (long_ago, long_ago))
+    Path(scene.output, "SCORES.json").write_text("torn")
+    assert 0 == delete_abandoned_tables(scene.output, set())
+    Path(scene.output, "SCORES.json").write_bytes(pointer)
+    assert 1 == delete_abandoned_tables(scene.output, set())
+    assert [shown] == [folder.name for folder in tables.iterdir()]
+
+
+def test_an_output_has_one_name_whichever_link_leads_there(scene: Scene, small_package: Manifest) -> None:
+    promote(scene.releases, small_package.ref)
+    (scene.home / "real").mkdir()
+    (scene.home / "link").symlink_to(scene.home / "real")
+    assert scene.score(input_url=str(scene.input()), output_url=str(scene.home / "link")).is_completed()
+    assert [str(scene.home / "real")] == [table.output for table in scene.scores.read_tables(MODEL)]
 
 
 def test_a_store_that_was_lost_is_built_again(scene: Scene, small_package: Manifest) -> None:

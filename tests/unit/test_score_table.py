@@ -13,6 +13,7 @@ from hotcold.domain.score_table import (
     Pointer,
     ScoreTable,
     TableState,
+    choose_example,
     choose_table,
     refuse_publication,
     store_pointer,
@@ -78,6 +79,22 @@ class TestRefusePublication:
         refused = refuse_publication(made, champion)
         assert bool(reason) == bool(refused)
         assert reason in refused
+
+
+class TestChooseExample:
+    @pytest.mark.parametrize(
+        ("states", "expected"),
+        [
+            ([], None),
+            ([TableState.PUBLISHED, TableState.STAGED], "table-0"),
+            ([TableState.PUBLISHED, TableState.PUBLISHED, TableState.RETRACTED, TableState.REFUSED], "table-1"),
+            ([TableState.STAGED, TableState.STAGED, TableState.REFUSED], "table-1"),
+            ([TableState.REFUSED, TableState.RETRACTED], "table-1"),
+        ],
+    )
+    def test_the_next_table_is_made_like_the_last_good_one(self, states: list[TableState], expected: str | None) -> None:
+        made = choose_example(table(f"table-{number}", state=state) for number, state in enumerate(states))
+        assert expected == (made.id if made else None)
 
 
 class TestRetention:
