@@ -14,13 +14,13 @@ from hotcold.adapters.engines import XGBOOST_FILE
 from hotcold.adapters.package_files import MODEL_DIR, read_reference, verify_package
 from hotcold.adapters.part_scorer import ScoringJob
 from hotcold.domain.batch_plan import Columns, OnBadPart, Part
-from hotcold.domain.errors import ClusterError
+from hotcold.domain.errors import ClusterError, UnreachableInputError
 from hotcold.domain.package import Manifest
 from hotcold.domain.receipt import Receipt, Totals, missing_parts, summarise
 
 _LOG = logging.getLogger("hotcold.scoring")
-# A scheduler that was lost may come back; what is done is kept.
-_CLUSTERS = 3
+# A scheduler or a disk that was lost may come back; what is done is kept.
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,9 +151,10 @@ def score_missing(
         BadInputError: a part cannot be scored while `on_bad_part` is `fail`.
         BatchError: the output cannot be written.
         ClusterError: no cluster, or it was lost again and again.
+        UnreachableInputError: the input was lost again and again.
     """
     receipts = {receipt.part: receipt for receipt in run.done}
-    for attempt in range(1, _CLUSTERS + 1):
+    for attempt in range(1, _ATTEMPTS + 1):
         missing = [part for part in run.missing if part.index not in receipts]
         if not missing:
             break
@@ -164,10 +165,10 @@ def score_missing(
                     receipts[receipt.part] = receipt
                     if on_receipt:
                         on_receipt(receipt)
-        except ClusterError as error:
-            if attempt == _CLUSTERS:
+        except (ClusterError, UnreachableInputError) as error:
+            if attempt == _ATTEMPTS:
                 raise
-            _LOG.warning("cluster lost, starting again", extra={"attempt": attempt, "error": str(error)})
+            _LOG.warning("cluster or input lost, trying again", extra={"attempt": attempt, "error": str(error)})
     return tuple(receipts[index] for index in sorted(receipts))
 
 

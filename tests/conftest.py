@@ -10,4 +10,5 @@ pytest_plugins = [
     "tests.fixtures.batch",
     "tests.fixtures.data_plane",
     "tests.fixtures.stack",
+    "tests.fixtures.web_folder",
 ]

@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import fsspec
-import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
 
+from hotcold.adapters.input_files import content_fault, describe_file, is_missing, open_input
 from hotcold.domain.batch_plan import FileFormat, InputFile, OnBadPart, csv_range_bytes
 from hotcold.domain.errors import BadInputError, BatchError, first_line
 
 _THREADS = 8
 _SUFFIXES: dict[str, FileFormat] = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv"}
 _COMPRESSED = (".gz", ".bz2", ".zip", ".xz", ".zst")
-_VERSION_KEYS = ("mtime_ns", "ETag", "etag", "generation", "mtime", "LastModified", "last_modified", "modified", "created")
 # A line longer than this is taken for a file that is no CSV.
 _LONGEST_LINE_BYTES = 1 << 20
 _FIRST_BYTES = 4096
@@ -60,31 +58,37 @@ def list_input(url: str) -> Listing:
         raise BadInputError(
             f"{url} holds Parquet and CSV files; name one kind with a pattern such as {url.rstrip('/')}/*.parquet"
         )
-    listed = (InputFile(files.unstrip_protocol(entry["name"]), int(entry["size"]), _version(entry)) for entry, _ in found)
+    listed = (describe_file(files, entry) for entry, _ in found)
     return Listing(tuple(sorted(listed, key=lambda file: file.url)), formats.pop())
 
 
 def _entries(url: str) -> tuple[Any, list[dict[str, Any]]]:
     try:
         files, path = fsspec.core.url_to_fs(url)
+        # What this process saw of a store before may be outdated.
+        files.invalidate_cache()
         if "*" in path:
-            found = (_behind_link(files, entry) for entry in files.glob(path, detail=True).values())
+            found = (_detailed(files, entry) for entry in files.glob(path, detail=True).values())
             return files, [entry for entry in found if entry["type"] == "file"]
         info = files.info(path)
         if info["type"] == "file":
             return files, [info]
         # What begins with a dot or an underscore is not data: temporary files, markers, logs.
         data = (entry for entry in files.find(path, detail=True).values() if _is_data(entry["name"], path))
-        return files, [_require_file(_behind_link(files, entry)) for entry in data]
-    except FileNotFoundError as error:
-        raise BadInputError(f"there is nothing at {url}; the input is a file, a folder or a pattern with *") from error
-    except (ValueError, ImportError, OSError) as error:
-        raise BadInputError(f"the input {url} cannot be listed: {error}") from error
+        return files, [_require_file(_detailed(files, entry)) for entry in data]
+    except BatchError:
+        raise
+    except Exception as error:
+        # Each file system has errors of its own.
+        if is_missing(error):
+            raise BadInputError(f"there is nothing at {url}; the input is a file, a folder or a pattern with *") from error
+        seen = error.__cause__ or error
+        raise BadInputError(f"the input {url} cannot be listed: {type(seen).__name__}: {first_line(seen)}") from error
 
 
-def _behind_link(files: Any, entry: dict[str, Any]) -> dict[str, Any]:
-    """A listing describes a link itself; size and version are those of the file that it leads to."""
-    return dict(files.info(entry["name"])) if entry.get("islink") else entry
+def _detailed(files: Any, entry: dict[str, Any]) -> dict[str, Any]:
+    """A listing describes a link itself, where size and version of the file behind it are wanted; web pages list names only."""
+    return dict(files.info(entry["name"])) if entry.get("islink") or entry.get("size") is None else entry
 
 
 def _require_file(entry: dict[str, Any]) -> dict[str, Any]:
@@ -95,10 +99,6 @@ def _require_file(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _is_data(name: str, root: str) -> bool:
     return not any(step.startswith((".", "_")) for step in Path(name).relative_to(root).parts)
-
-
-def _version(entry: dict[str, Any]) -> str:
-    return next((f"{key} {entry[key]}" for key in _VERSION_KEYS if entry.get(key) is not None), "")
 
 
 def measure_files(listing: Listing, rows_per_part: int, on_bad_part: OnBadPart) -> tuple[InputFile, ...]:
@@ -114,6 +114,7 @@ def measure_files(listing: Listing, rows_per_part: int, on_bad_part: OnBadPart) 
 
     Raises:
         BadInputError: a file cannot be read and `on_bad_part` is `fail`, or there is not one row.
+        UnreachableInputError: a disk or network does not give a file.
     """
     measure = _measure_parquet if listing.format == "parquet" else _measure_csv
     with ThreadPoolExecutor(_THREADS) as threads:
@@ -134,8 +135,8 @@ def _measure_parquet(file: InputFile, _rows_per_part: int) -> InputFile:
         with open_input(file) as source:
             footer = pq.read_metadata(source)
         return replace(file, units=tuple(footer.row_group(group).num_rows for group in range(footer.num_row_groups)))
-    except (OSError, pa.ArrowException) as error:
-        return replace(file, problem=f"not a complete Parquet file ({first_line(error)})")
+    except Exception as error:  # noqa: BLE001 - what is not the content's fault is raised again
+        return replace(file, problem=f"not a complete Parquet file ({content_fault(file.url, error)})")
 
 
 def _measure_csv(file: InputFile, rows_per_part: int) -> InputFile:
@@ -149,8 +150,8 @@ def _measure_csv(file: InputFile, rows_per_part: int) -> InputFile:
                 return replace(file, problem="not a CSV file: its first line holds a zero byte")
             ranges = _line_ranges(source, len(header), file.size_bytes, csv_range_bytes(rows_per_part))
             return replace(file, units=tuple(ranges), header_bytes=len(header))
-    except (OSError, BatchError) as error:
-        return replace(file, problem=f"not a usable CSV file ({first_line(error)})")
+    except Exception as error:  # noqa: BLE001 - what is not the content's fault is raised again
+        return replace(file, problem=f"not a usable CSV file ({content_fault(file.url, error)})")
 
 
 def _line_ranges(source: BinaryIO, start: int, size_bytes: int, step: int) -> Iterator[int]:
@@ -158,30 +159,7 @@ def _line_ranges(source: BinaryIO, start: int, size_bytes: int, step: int) -> It
         source.seek(min(start + step, size_bytes))
         rest = source.readline(_LONGEST_LINE_BYTES)
         if len(rest) == _LONGEST_LINE_BYTES:
-            raise BatchError(f"a line is longer than {_LONGEST_LINE_BYTES:,} bytes")
+            raise BadInputError(f"a line is longer than {_LONGEST_LINE_BYTES:,} bytes")
         end = min(start + step, size_bytes) + len(rest)
         yield end - start
         start = end
-
-
-def open_input(file: InputFile) -> Any:
-    """Open an input file for reading, without a buffer of its own where the file is local."""
-    files, path = fsspec.core.url_to_fs(file.url)
-    return Path(path).open("rb") if isinstance(files, LocalFileSystem) else files.open(path, "rb")
-
-
-def require_unchanged(file: InputFile) -> None:
-    """Make sure that a file is still the one that was planned.
-
-    Raises:
-        BadInputError: it is gone, or was written again under the run.
-    """
-    files, path = fsspec.core.url_to_fs(file.url)
-    try:
-        entry = files.info(path)
-    except FileNotFoundError as error:
-        raise BadInputError(
-            f"{file.url} was there when the run was planned and is gone; run again on a stable input"
-        ) from error
-    if (int(entry["size"]), _version(entry)) != (file.size_bytes, file.version):
-        raise BadInputError(f"{file.url} was changed while the run was under way; run again on a stable input")

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from hotcold.adapters.batch_input import list_input, measure_files, open_input
+from hotcold.adapters.batch_input import list_input, measure_files
+from hotcold.adapters.input_files import content_fault, open_input
 from hotcold.adapters.part_files import RECEIPTS, WRITER, output_columns, read_receipt
 from hotcold.adapters.table_folder import DATA, LINEAGE_FILE, TABLES, Folder
 from hotcold.domain.batch_plan import BatchPlan, Columns, FileFormat, InputFile, OnBadPart, Part
@@ -87,6 +88,7 @@ def plan_table(request: TableRequest) -> PlannedTable:
 
     Raises:
         BadInputError: the input is empty or cannot be read; see `list_input` and `measure_files`.
+        UnreachableInputError: a disk or network does not give a file.
         BatchError: the output cannot be written.
     """
     listing = list_input(request.input_url)
@@ -129,8 +131,8 @@ def _first_schema(files: Sequence[InputFile], kind: FileFormat) -> pa.Schema:
                 return pq.read_schema(source)
             names = pacsv.read_csv(pa.BufferReader(source.read(file.header_bytes))).column_names
             return pa.schema([(name, pa.string()) for name in names])
-    except (OSError, pa.ArrowException) as error:
-        raise BadInputError(f"{file.url} cannot be read: {error}") from error
+    except Exception as error:
+        raise BadInputError(f"{file.url} cannot be read: {content_fault(file.url, error)}") from error
 
 
 def read_receipts(table: PlannedTable) -> tuple[Receipt, ...]:

@@ -23,7 +23,7 @@ from hotcold.adapters.part_scorer import ScoringJob, score_part
 from hotcold.adapters.piece_reader import Wanted, read_piece
 from hotcold.adapters.table_folder import DATA
 from hotcold.domain.batch_plan import BatchPlan, Columns
-from hotcold.domain.errors import BadInputError, InvalidInputError
+from hotcold.domain.errors import BadInputError, InvalidInputError, UnreachableInputError
 from hotcold.domain.field import Field
 from hotcold.domain.gate import Gate
 from hotcold.domain.package import Manifest, PackageRef
@@ -74,7 +74,7 @@ def read_input_rows(input_url: str, columns: Columns, schema: Schema) -> Matrix 
         plan = BatchPlan("", "", "", listing.format, files, columns, "fail", MAX_ROWS)
         piece = plan.parts()[0].pieces[0]
         batch = next(read_piece(files[0], piece, Wanted(schema, columns, listing.format), MAX_ROWS))
-    except (BadInputError, InvalidInputError, StopIteration):
+    except (BadInputError, UnreachableInputError, InvalidInputError, StopIteration):
         return None
     good = schema.find_bad_rows(schema_columns(batch, schema), batch.num_rows) < 0
     batch = batch.filter(pa.array(good))

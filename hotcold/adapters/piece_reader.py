@@ -13,9 +13,9 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from hotcold.adapters.arrow_columns import require_columns
-from hotcold.adapters.batch_input import open_input, require_unchanged
+from hotcold.adapters.input_files import content_fault, open_input, require_unchanged
 from hotcold.domain.batch_plan import Columns, FileFormat, InputFile, Piece
-from hotcold.domain.errors import BadInputError, first_line
+from hotcold.domain.errors import BadInputError, InvalidInputError
 from hotcold.domain.schema import Schema
 
 _BUFFER_BYTES = 1 << 20
@@ -59,13 +59,17 @@ def read_piece(file: InputFile, piece: Piece, wanted: Wanted, batch_rows: int) -
 
     Raises:
         BadInputError: the file cannot be read, was changed, lacks a column, or holds other rows than planned.
+        InvalidInputError: a feature is missing or of another type.
+        UnreachableInputError: the disk or network does not give the file.
     """
     require_unchanged(file)
     read = _read_parquet if wanted.format == "parquet" else _read_csv
     try:
         yield from read(file, piece, wanted, batch_rows)
-    except (OSError, pa.ArrowException) as error:
-        raise BadInputError(f"{file.url} cannot be read: {first_line(error)}") from error
+    except (BadInputError, InvalidInputError):
+        raise
+    except Exception as error:
+        raise BadInputError(f"{file.url} cannot be read: {content_fault(file.url, error)}") from error
 
 
 def _read_parquet(file: InputFile, piece: Piece, wanted: Wanted, batch_rows: int) -> Iterator[pa.RecordBatch]:

@@ -30,7 +30,7 @@ def plain_url(url: str) -> str:
     """
     try:
         files, path = fsspec.core.url_to_fs(url)
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, OSError) as error:
         raise BatchError(f"{url} cannot be used: {error}; give a path, or a URL of a file system that is installed") from error
     return os.path.normpath(path) if isinstance(files, LocalFileSystem) else url.rstrip("/")
 
@@ -55,7 +55,7 @@ class Folder:
     def __init__(self, url: str) -> None:
         try:
             self._files, self._root = fsspec.core.url_to_fs(url)
-        except (ValueError, ImportError) as error:
+        except (ValueError, ImportError, OSError) as error:
             raise BatchError(f"the folder {url} cannot be used: {error}") from error
         self.url = url.rstrip("/")
         self.is_local = isinstance(self._files, LocalFileSystem)

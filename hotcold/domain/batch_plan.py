@@ -32,7 +32,7 @@ class InputFile:
     Args:
         url: where it is.
         size_bytes: its size.
-        version: what changes when its content does: modification time or ETag, and a digest of the Parquet footer.
+        version: what changes when its content does: modification time or ETag; where there is neither, a digest of its ends.
         units: rows of each row group; of a CSV file, bytes of each range of whole lines.
         header_bytes: length of a CSV file's first line.
         problem: why it cannot be read at all, empty if it can.

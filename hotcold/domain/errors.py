@@ -19,6 +19,7 @@
     │   └── StaleControllerError      somebody else moved the release on
     ├── BatchError                a batch run cannot be planned or carried out as asked
     │   ├── BadInputError             rows or files that cannot be scored; names them
+    │   ├── UnreachableInputError     a disk or network does not give an input file; it may later
     │   └── ClusterError              the Dask cluster cannot be started, or was lost
     ├── ScoresError               score tables or what readers see of them are not as they have to be
     │   └── ReadersBehindError        some readers do not see what they should; names their outputs
@@ -145,6 +146,10 @@ class BatchError(HotcoldError):
 
 class BadInputError(BatchError):
     """Rows or files that cannot be scored; the message names them."""
+
+
+class UnreachableInputError(BatchError):
+    """An input file is not at fault, but the disk or network that it comes from; the same may work later."""
 
 
 class ClusterError(BatchError):

@@ -141,9 +141,9 @@ class TestGoodInput:
         self, batch_bench: BatchBench, tmp_path: Path
     ) -> None:
         lines = [
-            "code,departure_minute,distance,carrier,origin,wind_speed,note",
-            "NA,915,1089,UA,JFK,11.5,None",
-            "null,600,200.5,AA,EWR,NA,",
+            "code,departure_minute,distance,carrier,origin,wind_speed,visib,note",
+            "NA,915,1089,UA,JFK,11.5,10,None",
+            "null,600,200.5,AA,EWR,NA,9,",
         ]
         (tmp_path / "in.csv").write_text("\n".join(lines))
         table = batch_bench.plan(tmp_path / "in.csv", columns=Columns("code", ("distance", "note")))
@@ -311,7 +311,7 @@ class TestBadFiles:
         distances = make_table(rows)["distance"].to_pylist()
         distances[bad] = float("inf")
         source = write_parquet(replace_column(make_table(rows), "distance", pa.array(distances)), tmp_path / "in.parquet")
-        with pytest.raises(BadInputError, match=rf"row group 0: row {bad}, feature 'distance'"):
+        with pytest.raises(BadInputError, match=rf"row groups 0 to 69: row {bad}, feature 'distance'"):
             batch_bench.score(batch_bench.plan(source, rows_per_part=rows))
 
     def test_a_file_that_changes_under_the_run_is_named(self, batch_bench: BatchBench, folder: Path) -> None:
