@@ -13,6 +13,7 @@ from hotcold.domain.scoring_summary import ScoringSummary
 from hotcold.settings import Settings
 from tasks.context import unsearched
 from tasks.forms import ModelName
+from tasks.score_requests import request_all_scores, start_requested_scores
 from tasks.scoring import (
     check_table,
     delete_old_tables,
@@ -26,11 +27,12 @@ from tasks.scoring_report import log_scoring_if_reachable, publish_scoring_repor
 from tasks.scoring_request import Quality
 
 Version = Annotated[int | None, Field(ge=1)]
+Cluster = Annotated[str, Field(pattern=r"^(|auto|cuda|local|[a-z]+://.+)$")]
 
 
 @flow(name="score-batch", flow_run_name="score {model}", persist_result=False)
 def score_batch(
-    model: ModelName = "flights",
+    model: ModelName | Literal[""] = "flights",
     input_url: str = "",
     output_url: str = "",
     version: Version = None,
@@ -38,7 +40,7 @@ def score_batch(
     passthrough: list[str] | None = None,
     on_bad_part: Literal["", "fail", "quarantine"] = "",
     rows_per_part: Annotated[int | None, Field(ge=1, le=10_000_000)] = None,
-    cluster: str = "",
+    cluster: Cluster = "",
     score_store: bool | None = None,
     quality: Quality | None = None,
 ) -> State:
@@ -48,7 +50,8 @@ def score_batch(
     that died is picked up where it was; readers see the table before until the new one is complete and has passed the gate.
 
     Args:
-        model: Registered model name.
+        model: Registered model name; empty: every output that was ever scored gets a run of its own, which is what the nightly
+            run does.
         input_url: Parquet files or a CSV file: a path or URL of a file, a folder, or a pattern with *.
         output_url: Folder that readers know; empty for a new model: below hotcold's home.
         version: Registry version; empty: the champion. A version that is not the champion is scored but not shown.
@@ -60,8 +63,11 @@ def score_batch(
         score_store: Make the scores available to live lookups by id, too; a new model's are.
         quality: What the table may look like to be shown.
     """
-    began = time.monotonic()
+    if not model:
+        request_all_scores("the nightly run")
+        return Completed(message=f"{start_requested_scores()} runs started, one for each output")
     request = read_request(locals())
+    began = time.monotonic()
     if request is None:
         return Completed(name="Skipped", message=f"no input was ever named for {model}; start a run with input_url")
     with hold_output(Settings(), request.output_url):

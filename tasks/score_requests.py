@@ -10,8 +10,24 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 from hotcold.adapters.score_database import ScoreDatabase, ScoreRequest
 from hotcold.domain.errors import StackError
 from hotcold.settings import Settings
+from tasks.context import controller_name
 
 DEPLOYMENT = "score-batch/score-batch"
+
+
+@task(name="request all scores", persist_result=False)
+def request_all_scores(reason: str) -> int:
+    """Ask for every output of every model to be scored again, each with its own champion and as it was scored last.
+
+    Returns:
+        Number of outputs.
+    """
+    database = ScoreDatabase(Settings().release_database_url)
+    try:
+        database.prepare()
+        return database.request_all(reason, controller_name(), time.time())
+    finally:
+        database.close()
 
 
 @task(name="start requested scores", persist_result=False)

@@ -204,6 +204,13 @@ class ScoreDatabase(DatabaseClient):
         with self._change(model) as connection:
             return queue_request(connection, model, output, reason, actor, now)
 
+    def request_all(self, reason: str, actor: str, now: float) -> int:
+        """Ask for every output that was ever scored; see `request`. How many there are."""
+        outputs = sorted({(table.model, table.output) for table in self.read_tables()})
+        for model, output in outputs:
+            self.request(model, output, reason, actor, now)
+        return len(outputs)
+
     def read_requests(self) -> tuple[ScoreRequest, ...]:
         """Open requests, oldest first."""
         query = select(t.score_requests).where(t.score_requests.c.open_output.is_not(None)).order_by(t.score_requests.c.id)

@@ -10,6 +10,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.testing.utilities import prefect_test_harness
 
+from flows.score_batch import score_batch
 from flows.score_requested import score_requested
 from hotcold.adapters.release_database import ReleaseDatabase
 from hotcold.adapters.score_database import ScoreDatabase
@@ -93,3 +94,13 @@ def test_a_request_waits_while_there_is_nobody_to_take_it(scores: ScoreDatabase)
     with pytest.raises(StackError, match="1 of 1 requested batch runs were not started: Prefect does not know score-batch"):
         score_requested()
     assert 1 == len(scores.read_requests())
+
+
+def test_the_nightly_run_starts_one_run_for_each_output_of_each_model(
+    scores: ScoreDatabase, prefect: SyncPrefectClient, deployment: str
+) -> None:
+    score(scores, table(1, 120.0, output="s3://other/place"))
+    state = score_batch(model="", return_state=True)
+    assert "2 runs started, one for each output" == state.message
+    assert {OUT, "s3://other/place"} == {str(parameters["output_url"]) for parameters in runs(prefect, deployment)}
+    assert () == scores.read_requests()
