@@ -8,21 +8,13 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from hotcold.adapters.locks import hold_output
-from hotcold.domain.gate import first_harm
 from hotcold.domain.scoring_summary import ScoringSummary
 from hotcold.settings import Settings
 from tasks.context import unsearched
 from tasks.forms import ModelName
+from tasks.score_publication import delete_old_tables, note_archived_version, publish_table
 from tasks.score_requests import request_all_scores, start_requested_scores
-from tasks.scoring import (
-    check_table,
-    delete_old_tables,
-    find_package,
-    plan_scoring,
-    publish_table,
-    read_request,
-    score_missing_parts,
-)
+from tasks.scoring import check_table, find_package, plan_scoring, read_request, score_missing_parts
 from tasks.scoring_report import log_scoring_if_reachable, publish_scoring_report
 from tasks.scoring_request import Quality
 
@@ -43,6 +35,7 @@ def score_batch(
     cluster: Cluster = "",
     score_store: bool | None = None,
     quality: Quality | None = None,
+    overrule: str = "",
 ) -> State:
     """Score many rows with the champion and publish the table in one piece.
 
@@ -61,7 +54,8 @@ def score_batch(
         rows_per_part: Rows that one task scores and one file holds.
         cluster: `auto`, `cuda`, `local`, or the address of a Dask scheduler.
         score_store: Make the scores available to live lookups by id, too; a new model's are.
-        quality: What the table may look like to be shown.
+        quality: What a table of this output may look like to be shown; from now on, until it is set anew.
+        overrule: Why this one table is to be shown although it does not look like that; nothing is scored twice.
     """
     if not model:
         request_all_scores("the nightly run")
@@ -77,6 +71,7 @@ def score_batch(
         summary = check_table(request, unsearched(run), package, unsearched(receipts), time.monotonic() - began)
         summary = publish_table(request, unsearched(summary))
         delete_old_tables(request, unsearched(run))
+    summary = note_archived_version(summary)
     log_scoring_if_reachable(summary, run.table.folder)
     publish_scoring_report(summary)
     return _state_of(summary)
@@ -84,6 +79,8 @@ def score_batch(
 
 def _state_of(summary: ScoringSummary) -> State:
     message = f"table {summary.table} of {summary.package.tag}: {summary.outcome}"
-    if first_harm(summary.gates):
-        return Failed(message=f"{message}. To publish it all the same, run again with other limits; nothing is scored twice")
+    if summary.refused_by:
+        return Failed(
+            message=f"{message}. To show it all the same, run again and say why in `overrule`; nothing is scored twice"
+        )
     return Completed(message=message)

@@ -100,7 +100,7 @@ class Demo:
         """
         self._train(_FIRST)
         first = self._release()
-        shown = [self._score()]
+        shown = [self._score(first)]
         self._train(_SECOND)
         replay = FlightReplay(MODEL, *REPLAY_DAYS)
         load = LoadClient(self._edge_url, replay.request, _REQUESTS_PER_S, connections=8)
@@ -132,12 +132,13 @@ class Demo:
         self._say(message)
         return release
 
-    def _score(self) -> ShownTable:
+    def _score(self, release: Release) -> ShownTable:
         """Score next month's schedule with the champion, and publish it."""
+        version = release.candidate.semver if release.candidate else ""
         flights = self._batch.write_input()
         self._say(f"scoring October's schedule, {flights:,} flights, with the champion")
         self._say(self._run_flow("score-batch/score-batch", self._batch.parameters()))
-        shown = self._batch.await_version("1.0.0", _FLOW_LIMIT_S)
+        shown = self._batch.await_version(version, _FLOW_LIMIT_S)
         self._say(f"readers see {shown.rows:,} scores of {shown.version}; a live lookup of {LOOKED_UP} gives {shown.score:.3f}")
         return shown
 

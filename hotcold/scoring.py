@@ -13,8 +13,9 @@ from hotcold.adapters.cluster import KINDS, Cluster, Device, has_cuda, open_clus
 from hotcold.adapters.engines import XGBOOST_FILE
 from hotcold.adapters.package_files import MODEL_DIR, read_reference, verify_package
 from hotcold.adapters.part_scorer import ScoringJob
+from hotcold.adapters.table_folder import DATA
 from hotcold.domain.batch_plan import Columns, OnBadPart, Part
-from hotcold.domain.errors import ClusterError, UnreachableInputError
+from hotcold.domain.errors import BatchError, ClusterError, UnreachableInputError
 from hotcold.domain.package import Manifest
 from hotcold.domain.receipt import Receipt, Totals, missing_parts, summarise
 
@@ -186,8 +187,29 @@ def summarise_run(run: Run, receipts: Sequence[Receipt]) -> Totals:
     """Add up a run whose parts are all done, and clear away what writers that were killed have left.
 
     Raises:
-        BatchError: rows were lost or doubled.
+        BatchError: rows were lost or doubled, or a part's file is not there as its receipt says.
     """
     totals = summarise(run.table.plan, run.parts, receipts)
+    require_files(run, receipts)
     run.table.folder.delete_leftovers()
     return totals
+
+
+def require_files(run: Run, receipts: Sequence[Receipt]) -> None:
+    """Make sure that the files which the receipts describe are in the table's folder, and no others.
+
+    Raises:
+        BatchError: names the first that is missing, of another size, or too many.
+    """
+    wanted = {f"{part.name}.parquet": receipt.size_bytes for part, receipt in zip(run.parts, receipts, strict=True)}
+    # Temporary names are cleared away afterwards.
+    found = {name: size for name, size in run.table.folder.sizes(DATA).items() if not name.startswith(".")}
+    folder = f"{run.table.folder.url}/{DATA}"
+    for name, size in wanted.items():
+        if found.get(name) != size:
+            raise BatchError(
+                f"{folder}/{name} has {found.get(name, 'no')} bytes where its receipt says {size}; run again: the part is "
+                "scored once more"
+            )
+    if strange := sorted(found.keys() - wanted.keys()):
+        raise BatchError(f"{folder}/{strange[0]} is no part of the table, and readers would read it too; move it elsewhere")

@@ -2,8 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -11,32 +9,27 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
-from hotcold.adapters.batch_table import delete_abandoned, read_lineage, table_folder, write_lineage
+from hotcold.adapters.batch_table import read_lineage, write_lineage
 from hotcold.adapters.package_files import package_dir, verify_package_ref
 from hotcold.adapters.score_database import ScoreDatabase
-from hotcold.adapters.score_pointer import STORE, project_scores, read_pointer
 from hotcold.adapters.score_store import open_score_store
 from hotcold.adapters.table_folder import plain_output, plain_url
-from hotcold.domain.errors import CorruptPackageError, ReadersBehindError, ScoresError
-from hotcold.domain.gate import first_harm
+from hotcold.domain.errors import CorruptPackageError
 from hotcold.domain.package import PackageRef
 from hotcold.domain.receipt import Receipt, content_digest, ids_are_unique
 from hotcold.domain.score_quality import Duplicates, Published, judge_table
-from hotcold.domain.score_table import ScoreTable, TableState, tables_to_delete
-from hotcold.domain.scoring_summary import Progress, ScoringSummary
+from hotcold.domain.scoring_progress import Progress
+from hotcold.domain.scoring_summary import ScoringSummary
 from hotcold.scoring import Run, choose_device, gives_probabilities, plan_run, score_missing, summarise_run
 from hotcold.settings import Settings
 from hotcold.table_index import delete_fragments, index_table, restore_fragments
-from tasks.context import controller_name, open_registry
+from tasks.context import open_registry
 from tasks.packaging import package_version
 from tasks.scoring_progress import ProgressArtifact
 from tasks.scoring_request import ScoringRequest, complete_request
 
 _LOCAL: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
 _PLAIN = {"input_url": plain_url, "output_url": plain_output}
-KEPT_TABLES = 5
-# A run that was not taken up again for so long has other input by now.
-ABANDONED_AFTER_S = 7 * 86_400.0
 
 
 def read_request(given: Mapping[str, Any]) -> ScoringRequest | None:
@@ -155,14 +148,25 @@ def check_table(
         BatchError: rows were lost or doubled.
         ScoreStoreError: the store cannot be written.
     """
+    summary = _summarise(request, run, package, receipts, elapsed_s)
+    write_lineage(run.table.folder, summary.to_lineage())
+    delete_fragments(run)
+    for gate in summary.gates:
+        get_run_logger().info(gate.sentence)
+    return summary
+
+
+def _summarise(
+    request: ScoringRequest, run: Run, package: PackageRef, receipts: tuple[Receipt, ...], elapsed_s: float
+) -> ScoringSummary:
     settings = Settings()
     totals = summarise_run(run, receipts)
-    before = read_lineage(run.table.folder) or {}
-    scored_at = _scored_at(before)
-    duplicates = _duplicates(request, run, receipts, scored_at, before)
-    published = _published(settings, request, run.table_id, before)
+    found = read_lineage(run.table.folder) or {}
+    scored_at = _scored_at(found)
+    duplicates = _duplicates(request, run, receipts, scored_at, found)
+    published = _published(settings, request, run.table_id, found)
     limits = request.quality.limits(gives_probabilities(package_dir(package, settings.bento_home), run.manifest))
-    summary = ScoringSummary(
+    return ScoringSummary(
         package=package,
         mlflow_run=run.manifest.run_id,
         flow_run=str(flow_run.id or ""),
@@ -181,33 +185,31 @@ def check_table(
         gates=judge_table(totals, duplicates, published, limits),
         published=published,
         parameters=request.parameters(),
+        # It is said of a table, not of a run: found again, the table stays what it was.
+        overruled=request.overrule or found.get("overruled", ""),
+        found=found,
     )
-    write_lineage(run.table.folder, summary.to_lineage())
-    delete_fragments(run)
-    for gate in summary.gates:
-        get_run_logger().info(gate.sentence)
-    return summary
 
 
-def _scored_at(before: Mapping[str, Any]) -> float:
+def _scored_at(found: Mapping[str, Any]) -> float:
     """When the table was complete: a run that only finds it complete changes nothing."""
-    return datetime.fromisoformat(before["scored_at"]).timestamp() if before else time.time()
+    return datetime.fromisoformat(found["scored_at"]).timestamp() if found else time.time()
 
 
 def _duplicates(
-    request: ScoringRequest, run: Run, receipts: Sequence[Receipt], scored_at: float, before: Mapping[str, Any]
+    request: ScoringRequest, run: Run, receipts: Sequence[Receipt], scored_at: float, found: Mapping[str, Any]
 ) -> Duplicates:
     """Found once; a run that only finds the table complete reads what was found then."""
     store = open_score_store(Settings().score_store) if request.score_store else None
-    if before and (store is None or store.has(run.manifest.model, run.table_id)):
-        return Duplicates(before["duplicates"]["rows"], tuple(before["duplicates"]["examples"]))
+    if found and (store is None or store.has(run.manifest.model, run.table_id)):
+        return Duplicates(found["duplicates"]["rows"], tuple(found["duplicates"]["examples"]))
     if store is None and ids_are_unique(receipts):
         return Duplicates()
     restore_fragments(run)
     return index_table(run, sum(receipt.rows_out for receipt in receipts), scored_at, store)
 
 
-def _published(settings: Settings, request: ScoringRequest, table_id: str, before: Mapping[str, Any]) -> Published | None:
+def _published(settings: Settings, request: ScoringRequest, table_id: str, found: Mapping[str, Any]) -> Published | None:
     """The table that readers of the output see now; where that is this one already, the one that it was compared with then."""
     database = open_scores(settings)
     try:
@@ -217,99 +219,5 @@ def _published(settings: Settings, request: ScoringRequest, table_id: str, befor
         database.close()
     pointer = pointers.get(request.output_url)
     shown = pointer.table if pointer else ""
-    compared = tables.get(before["compared_with"] or "" if shown == table_id and before else shown)
+    compared = tables.get(found["compared_with"] or "" if shown == table_id and found else shown)
     return Published.from_lineage(compared.lineage) if compared else None
-
-
-@task(name="publish", retries=3, retry_delay_seconds=[1, 3, 10], **_LOCAL)
-def publish_table(request: ScoringRequest, summary: ScoringSummary) -> ScoringSummary:
-    """Record the table and, if it passed the gate and its package is the champion, let readers see it.
-
-    Returns:
-        The summary with its outcome.
-
-    Raises:
-        DatabaseError: the release database cannot be reached.
-        ScoresError: some readers do not see the table yet.
-    """
-    settings = Settings()
-    database = open_scores(settings)
-    table = _table_of(request, summary)
-    try:
-        database.record(table, controller_name(), time.time())
-        publication = database.publish(table.output, table.id, controller_name(), time.time())
-        _project(database, request)
-    finally:
-        database.close()
-    verb = "refused" if table.state is TableState.REFUSED else "kept"
-    outcome = f"{verb}: {publication.refused}" if publication.refused else "published"
-    get_run_logger().info("table %s: %s", table.id, outcome)
-    return replace(summary, outcome=outcome)
-
-
-def _project(database: ScoreDatabase, request: ScoringRequest) -> None:
-    """Let readers see the table. Other outputs of the model, such as one whose folder is gone, are no reason to fail."""
-    try:
-        project_scores(database, request.model, open_score_store(Settings().score_store))
-    except ReadersBehindError as error:
-        own = {request.output_url, STORE} if request.score_store else {request.output_url}
-        if own & error.failures.keys():
-            raise
-        get_run_logger().warning("other readers are behind: %s", error)
-
-
-def _table_of(request: ScoringRequest, summary: ScoringSummary) -> ScoreTable:
-    harm = first_harm(summary.gates)
-    return ScoreTable(
-        id=summary.table,
-        model=summary.model,
-        output=request.output_url,
-        package=summary.package,
-        input_url=summary.input_url,
-        input_fingerprint=summary.input_fingerprint,
-        rows=summary.totals.rows_out,
-        in_store=request.score_store,
-        scored_at=summary.scored_at,
-        parameters=summary.parameters,
-        state=TableState.REFUSED if harm else TableState.STAGED,
-        reason=harm.sentence if harm else "",
-        lineage=summary.to_lineage(),
-    )
-
-
-@task(name="delete old tables", **_LOCAL)
-def delete_old_tables(request: ScoringRequest, run: Run) -> int:
-    """Keep the latest tables and those that an undo needs, and clear away what runs that were given up have left.
-
-    Returns:
-        How many were deleted.
-    """
-    settings = Settings()
-    database, store = open_scores(settings), open_score_store(settings.score_store)
-    try:
-        of_all = database.read_tables()
-        known = [table for table in of_all if table.model == request.model]
-        tables = [table for table in known if table.output == request.output_url]
-        elsewhere = {table.id for table in known if table.output != request.output_url}
-        current = {pointer.output: pointer.table for pointer in database.read_pointers(request.model)}
-        champion, previous = database.read_champion(request.model), database.read_previous(request.model)
-        gone = tables_to_delete(tables, current.get(request.output_url, ""), champion, previous, KEPT_TABLES)
-        for table in gone:
-            # Struck off first: a table without data must never be chosen.
-            database.forget(table.output, table.id)
-            if table.id not in elsewhere:
-                store.delete(table.model, table.id)
-            table_folder(table.output, table.id).delete()
-    finally:
-        database.close()
-    in_use = {table.id for table in of_all if table.output == request.output_url} - {table.id for table in gone}
-    return len(gone) + delete_abandoned_tables(request.output_url, in_use | {run.table_id})
-
-
-def delete_abandoned_tables(output_url: str, known: AbstractSet[str]) -> int:
-    """Nothing, unless it is certain what readers see: a database that was lost does not know."""
-    try:
-        shown = read_pointer(output_url).table
-    except ScoresError:
-        return 0
-    return delete_abandoned(output_url, known | {shown}, time.time() - ABANDONED_AFTER_S)

@@ -13,7 +13,7 @@ from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.exceptions import PrefectException
 
-from hotcold.domain.scoring_summary import Progress
+from hotcold.domain.scoring_progress import Progress
 
 INTERVAL_S = 5.0
 _LAST_WORD_S = 5.0

@@ -15,7 +15,8 @@ from hotcold.adapters.score_pictures import draw_scores
 from hotcold.adapters.table_folder import Folder
 from hotcold.domain.errors import BatchError, RegistryError, StackError
 from hotcold.domain.gate import Verdict
-from hotcold.domain.scoring_summary import ScoringSummary, describe_rate, describe_seconds
+from hotcold.domain.scoring_progress import describe_rate, describe_seconds
+from hotcold.domain.scoring_summary import ScoringSummary
 from tasks.context import open_registry, unsearched
 
 LOGGED_FILE = "mlflow.sha256"

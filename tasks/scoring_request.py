@@ -31,8 +31,7 @@ class Quality(BaseModel):
         _LIMITS.max_psi,
         ge=0,
         description="How far the scores may have moved from those that readers see now: population stability index; above 0.25 "
-        "is commonly called a shift. To publish a table that moved for a good reason, run again with more; nothing is scored "
-        "twice.",
+        "is commonly called a shift. A single table that moved for a good reason is shown with `overrule`.",
     )
     lowest: float | None = Field(None, description="Smallest allowed score; empty: 0 for a model that gives probabilities.")
     highest: float | None = Field(None, description="Greatest allowed score; empty: 1 for a model that gives probabilities.")
@@ -66,6 +65,7 @@ class ScoringRequest:
         cluster: see `open_cluster`.
         score_store: build the store for live lookups, too.
         quality: what the table may look like.
+        overrule: why this table is shown although it does not; empty if nobody said so.
     """
 
     model: str
@@ -78,9 +78,10 @@ class ScoringRequest:
     cluster: str
     score_store: bool
     quality: Quality
+    overrule: str = ""
 
     def parameters(self) -> dict[str, Any]:
-        """Parameters of `score-batch` that ask for the same with the champion of that time."""
+        """Parameters of `score-batch` that ask for the same with the champion of that time; an overruling is for one table."""
         return {
             "model": self.model,
             "version": None,
@@ -115,18 +116,25 @@ def complete_request(given: Mapping[str, Any], tables: Sequence[ScoreTable], def
     if not values.get("input_url"):
         return None
     quality = values.get("quality") or Quality()
+    output_url = values.get("output_url") or default_output
     return ScoringRequest(
         model=given["model"],
         version=values["version"],
         input_url=values["input_url"],
-        output_url=values.get("output_url") or default_output,
+        output_url=output_url,
         columns=Columns(values.get("id_column") or DEFAULT_ID_COLUMN, tuple(values.get("passthrough") or ())),
         on_bad_part=values.get("on_bad_part") or "fail",
         rows_per_part=_within(values.get("rows_per_part") or DEFAULT_ROWS_PER_PART),
         cluster=values.get("cluster") or "auto",
-        score_store=values.get("score_store", True),
+        score_store=values.get("score_store", not _feeds_store(tables, output_url)),
         quality=quality if isinstance(quality, Quality) else Quality(**quality),
+        overrule=given.get("overrule") or "",
     )
+
+
+def _feeds_store(tables: Sequence[ScoreTable], but_for: str) -> bool:
+    """Whether another output is what live lookups of the model read; a sample scored beside it must not take its place."""
+    return any(table.in_store and table.output != but_for for table in tables)
 
 
 def _within(rows_per_part: int) -> int:

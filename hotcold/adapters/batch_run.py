@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 from itertools import islice
@@ -36,13 +37,15 @@ def score_parts(cluster: Cluster, job: ScoringJob, plan: BatchPlan, parts: Seque
         BatchError: the output cannot be written.
         ClusterError: the scheduler was lost, or a part has killed one worker after the other.
     """
+    # A scheduler that others use too takes tasks of one name for one task, even where their outputs differ.
+    name = f"{plan.table_id}-{uuid.uuid4().hex[:8]}"
     waiting = iter(parts)
     limit = cluster.threads * _PARTS_PER_THREAD
     try:
-        running = {_submit(cluster, job, plan, part) for part in islice(waiting, limit)}
+        running = {_submit(cluster, job, plan, part, name) for part in islice(waiting, limit)}
         while running:
             done, running = _await_one(cluster, running)
-            running |= {_submit(cluster, job, plan, part) for part in islice(waiting, len(done))}
+            running |= {_submit(cluster, job, plan, part, name) for part in islice(waiting, len(done))}
             for future in done:
                 yield _result(future)
     except HotcoldError:
@@ -52,9 +55,9 @@ def score_parts(cluster: Cluster, job: ScoringJob, plan: BatchPlan, parts: Seque
         raise ClusterError(f"the Dask scheduler was lost ({error}); run again: what is done is kept") from error
 
 
-def _submit(cluster: Cluster, job: ScoringJob, plan: BatchPlan, part: Part) -> Future[Receipt]:
+def _submit(cluster: Cluster, job: ScoringJob, plan: BatchPlan, part: Part, name: str) -> Future[Receipt]:
     files = {piece.file: plan.files[piece.file] for piece in part.pieces}
-    return cluster.client.submit(score_part, job, part, files, key=f"{part.name}-{plan.table_id}", pure=False)
+    return cluster.client.submit(score_part, job, part, files, key=f"{part.name}-{name}", pure=False)
 
 
 def _await_one(cluster: Cluster, running: set[Future[Receipt]]) -> tuple[set[Future[Receipt]], set[Future[Receipt]]]:

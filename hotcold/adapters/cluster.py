@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
 from types import ModuleType
@@ -22,8 +23,7 @@ Device = Literal["cpu", "cuda"]
 KINDS = ("auto", "cuda", "local")
 _CONNECT_S = 10.0
 _FIRST_WORKER_S = 60.0
-# Share of a GPU's memory that RMM takes at once; the rest is for the CUDA context and what libraries allocate themselves.
-_POOL_SHARE = 0.7
+# Share of a GPU's memory from which on Dask moves what it keeps there to the host.
 _SPILL_SHARE = 0.8
 # The profiler looks into every thread a hundred times a second, which costs 5 % of the scoring. The rest watches what hardly
 # moves here: memory that grows by a batch, results that do not stay with workers, a dashboard that nobody opens.
@@ -60,13 +60,22 @@ class Cluster:
 
 
 def has_cuda() -> bool:
-    """Whether dask-cuda is installed and a CUDA device answers."""
-    try:
-        from dask_cuda.utils import get_n_gpus
+    """Whether this machine has GPUs that may be used, and what scores on them is installed."""
+    return bool(visible_gpus()) and all(find_spec(name) for name in ("dask_cuda", "cupy"))
 
-        return bool(get_n_gpus() > 0)
-    except Exception:  # noqa: BLE001 - without a driver NVML raises errors of its own, and without dask-cuda the import fails
-        return False
+
+def visible_gpus() -> int:
+    """GPUs that this process may use; 0 without a driver, or where CUDA_VISIBLE_DEVICES leaves none."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return sum(1 for name in chosen.split(",") if name.strip() not in ("", "-1", "NoDevFiles"))
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return int(pynvml.nvmlDeviceGetCount())
+    except Exception:  # noqa: BLE001 - without a driver NVML raises errors of its own, and without dask-cuda it is not there
+        return 0
 
 
 @contextmanager
@@ -138,10 +147,13 @@ def _cpu_cluster(options: dict[str, Any], workers: int) -> Any:
 
 
 def _cuda_cluster(options: dict[str, Any]) -> Any:
-    """One worker per GPU; what does not fit into its memory is spilled to the host's."""
+    """One worker per GPU; what does not fit into its memory is spilled to the host's.
+
+    No pool of RMM: XGBoost and CuPy take memory from CUDA and keep it themselves, and would have to share what a pool leaves.
+    """
     from dask_cuda import LocalCUDACluster
 
-    return LocalCUDACluster(threads_per_worker=1, rmm_pool_size=_POOL_SHARE, device_memory_limit=_SPILL_SHARE, **options)
+    return LocalCUDACluster(threads_per_worker=1, device_memory_limit=_SPILL_SHARE, **options)
 
 
 @contextmanager
@@ -172,11 +184,18 @@ def _threads_of(client: Client) -> int:
 
 
 def _device_of(client: Client) -> Device:
-    """Workers of dask-cuda name the GPUs that they see."""
-    seen = client.run(os.environ.get, "CUDA_VISIBLE_DEVICES")
-    return "cuda" if seen and all(seen.values()) else "cpu"
+    """What all workers score on. dask-cuda gives each of its workers a GPU by CUDA_VISIBLE_DEVICES; others share by chance."""
+    gpus = client.run(_own_gpus)
+    return "cuda" if gpus and all(gpus.values()) else "cpu"
+
+
+def _own_gpus() -> int:
+    """GPUs that were given to this worker on purpose. Asked in the worker: sent as a method, the environment would be ours."""
+    return visible_gpus() if os.environ.get("CUDA_VISIBLE_DEVICES") else 0
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on, which in a container are fewer than the machine has."""
-    return len(os.sched_getaffinity(0))
+    """Cores that this process may use: those that it may run on, or fewer where a container is given less time than that."""
+    from dask.system import CPU_COUNT
+
+    return int(CPU_COUNT)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hotcold.domain.score_histogram import ScoreHistogram, bin_edge
-from hotcold.domain.scoring_summary import ScoringSummary, describe_seconds
+from hotcold.domain.scoring_progress import describe_seconds
+from hotcold.domain.scoring_summary import ScoringSummary
 
 _STEPS = 40
 _LONGEST_NAME = 34

@@ -140,10 +140,11 @@ def choose_example(tables: Iterable[ScoreTable]) -> ScoreTable | None:
         tables: of one model.
 
     Returns:
-        The latest of those that were published and not taken back; else of those that may be; else of all; None of none.
+        The latest of those that were published and not taken back; else of those that may be; else of all; None of none. Of
+        several outputs, the one that live lookups read.
     """
     ranks = {TableState.PUBLISHED: 2, TableState.STAGED: 1}
-    return max(tables, key=lambda table: (ranks.get(table.state, 0), table.scored_at), default=None)
+    return max(tables, key=lambda table: (ranks.get(table.state, 0), table.in_store, table.scored_at), default=None)
 
 
 def _latest(tables: Iterable[ScoreTable]) -> str:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
 from hotcold.domain.errors import BatchError
-from hotcold.domain.gate import Gate, Verdict
+from hotcold.domain.gate import Gate, Verdict, first_harm
 from hotcold.domain.package import PackageRef
 from hotcold.domain.receipt import Problem, Timings, Totals
 from hotcold.domain.score_histogram import ScoreHistogram, population_stability_index
 from hotcold.domain.score_quality import Duplicates, Published
 
-_MINUTE_S, _HOUR_S = 60.0, 3600.0
-_MILLION = 1_000_000
+# What a lineage says of the run that scored; a run that finds the table complete has nothing to add.
+_OF_THE_RUN = ("flow_run", "parts_now", "rows_now", "seconds", "rows_per_s")
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class ScoringSummary:
         published: the table that readers saw when this one was judged; None for the first one of an output.
         outcome: one sentence: `published`, `kept: …` or `refused: …`.
         parameters: of the run, as JSON values.
+        overruled: why the table is shown although a gate says no; empty if nobody said so.
+        found: lineage of the table as this run found it, complete already; empty if it was not.
     """
 
     package: PackageRef
@@ -64,6 +66,8 @@ class ScoringSummary:
     published: Published | None = None
     outcome: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    overruled: str = ""
+    found: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def model(self) -> str:
@@ -85,8 +89,17 @@ class ScoringSummary:
         """Population stability index against the published table; None if there is none, or one of them has no scores."""
         return population_stability_index(self.published.histogram, self.histogram) if self.published else None
 
+    @property
+    def refused_by(self) -> Gate | None:
+        """The gate for which readers do not get the table; None if they may."""
+        return None if self.overruled else first_harm(self.gates)
+
     def to_lineage(self) -> dict[str, Any]:
-        """The content of `SCORES.json`, as plain JSON values."""
+        """The content of `SCORES.json`, as plain JSON values. What is about the run is about the one that scored."""
+        scored_before = {name: self.found[name] for name in _OF_THE_RUN if name in self.found} if not self.parts_now else {}
+        return self._to_lineage() | scored_before
+
+    def _to_lineage(self) -> dict[str, Any]:
         totals = self.totals
         return {
             "table": self.table,
@@ -122,6 +135,7 @@ class ScoringSummary:
             "psi": self.psi,
             "quality": [{**asdict(gate), "verdict": gate.verdict.value} for gate in self.gates],
             "parameters": dict(self.parameters),
+            "overruled": self.overruled,
         }
 
     @classmethod
@@ -157,6 +171,7 @@ class ScoringSummary:
                 published=published,
                 outcome=outcome,
                 parameters=lineage["parameters"],
+                overruled=lineage.get("overruled", ""),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise BatchError(f"not the lineage of a score table: {error}; score the input again") from error
@@ -176,87 +191,3 @@ def _totals(lineage: Mapping[str, Any]) -> Totals:
         problem_count=lineage["problem_count"],
         timings=Timings(**lineage["stage_seconds"]),
     )
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is.
-
-    What an earlier run of the same table has done counts as done, but not for the speed.
-
-    Args:
-        rows_done: rows read, whether scored or set aside.
-        rows_total: rows of the input; None where only reading tells, as in a CSV file.
-        parts_done: parts with a receipt.
-        parts_total: parts of the table.
-        elapsed_s: seconds since this run began.
-        rows_before: of the rows done, those of earlier runs.
-        parts_before: of the parts done, those of earlier runs.
-    """
-
-    rows_done: int
-    rows_total: int | None
-    parts_done: int
-    parts_total: int
-    elapsed_s: float
-    rows_before: int = 0
-    parts_before: int = 0
-
-    def with_part(self, rows: int, elapsed_s: float) -> Progress:
-        """This progress, one part later."""
-        return replace(self, rows_done=self.rows_done + rows, parts_done=self.parts_done + 1, elapsed_s=elapsed_s)
-
-    @property
-    def percent(self) -> float:
-        """Share of the rows, or of the parts where nobody knows the rows yet, in percent; 100 if there is nothing to do."""
-        return 100.0 * self._share(self.rows_done, self.parts_done)
-
-    @property
-    def rows_per_s(self) -> float:
-        """Speed of this run; 0 before its first part."""
-        return (self.rows_done - self.rows_before) / self.elapsed_s if self.elapsed_s > 0 else 0.0
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Time left at the speed so far; None before the first part."""
-        done = self._share(self.rows_done, self.parts_done)
-        done_now = done - self._share(self.rows_before, self.parts_before)
-        if done >= 1.0:
-            return 0.0
-        return self.elapsed_s * (1.0 - done) / done_now if done_now > 0 and self.elapsed_s > 0 else None
-
-    @property
-    def sentence(self) -> str:
-        """For people: `12.4 of 50.0 M rows, 462,000 rows/s, 81 s left`."""
-        said = [_rows(self.rows_done, self.rows_total)]
-        if self.rows_total is None:
-            said.append(f"{self.parts_done:,} of {self.parts_total:,} parts")
-        if self.rows_per_s > 0:
-            said.append(describe_rate(self.rows_per_s))
-        if self.seconds_left is not None and self.percent < 100:
-            said.append(f"{describe_seconds(self.seconds_left)} left")
-        return ", ".join(said)
-
-    def _share(self, rows: int, parts: int) -> float:
-        done, total = (parts, self.parts_total) if self.rows_total is None else (rows, self.rows_total)
-        return min(done / total, 1.0) if total else 1.0
-
-
-def _rows(done: int, total: int | None) -> str:
-    if max(done, total or 0) < _MILLION:
-        return f"{done:,} rows" if total is None else f"{done:,} of {total:,} rows"
-    return f"{done / _MILLION:,.1f} M rows" if total is None else f"{done / _MILLION:,.1f} of {total / _MILLION:,.1f} M rows"
-
-
-def describe_rate(rows_per_s: float) -> str:
-    """Speed for people, to three digits: `462,000 rows/s`."""
-    return f"{float(f'{rows_per_s:.3g}'):,.0f} rows/s" if rows_per_s >= 10 else f"{rows_per_s:.2g} rows/s"
-
-
-def describe_seconds(seconds: float) -> str:
-    """A duration for people: `0.42 s`, `81 s`, `12 min` or `3.4 h`."""
-    if seconds < 10:
-        return f"{seconds:.2g} s"
-    if seconds < 2 * _MINUTE_S:
-        return f"{seconds:.0f} s"
-    return f"{seconds / _MINUTE_S:.0f} min" if seconds < 2 * _HOUR_S else f"{seconds / _HOUR_S:.1f} h"

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from prefect import State
 from prefect.client.orchestration import get_client
@@ -20,96 +15,23 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.score_batch import score_batch
-from hotcold.adapters.batch_table import read_lineage, table_folder
+from hotcold.adapters.batch_table import table_folder
 from hotcold.adapters.locks import hold_output
 from hotcold.adapters.mlflow_client import connect
-from hotcold.adapters.release_database import ReleaseDatabase
-from hotcold.adapters.score_database import ScoreDatabase
-from hotcold.adapters.score_lookup import ScoreLookup
-from hotcold.adapters.score_pointer import open_table, read_pointer
-from hotcold.domain.errors import BadInputError, BatchError, NoScoresError
+from hotcold.adapters.score_pointer import read_pointer
+from hotcold.domain.errors import BadInputError, BatchError
 from hotcold.domain.package import Manifest
-from hotcold.settings import Settings
-from tasks.scoring import ABANDONED_AFTER_S, delete_abandoned_tables
 from tests.fixtures.batch import make_table, write_parquet
 from tests.fixtures.data_plane import wait_until
 from tests.fixtures.packages import MODEL
 from tests.fixtures.releases import promote, take_back
-
-ROWS = 5_000
+from tests.fixtures.scoring_scene import ROWS, Scene, message
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _prefect() -> Iterator[None]:
     with prefect_test_harness():
         yield
-
-
-class Scene:
-    """An installation with releases and batch runs, without servers.
-
-    Args:
-        home: of the installation.
-    """
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.settings = Settings()
-        self.output = str(home / "out")
-        self.releases = ReleaseDatabase(self.settings.release_database_url)
-        self.releases.prepare()
-        self.scores = ScoreDatabase(self.settings.release_database_url)
-
-    def input(self, rows: int = ROWS, seed: int = 0, name: str = "in.parquet") -> Path:
-        return write_parquet(make_table(rows, seed), self.home / name)
-
-    def score(self, **parameters: Any) -> State:
-        given = {"output_url": self.output, "id_column": "flight_id", "rows_per_part": 1000, "cluster": "local"}
-        return score_batch(model=MODEL, return_state=True, **(given | parameters))
-
-    def shown(self) -> pa.Table:
-        return pq.read_table(open_table(self.output))
-
-    def lookup(self, entity: str) -> float | None:
-        found = ScoreLookup(self.settings.score_store, MODEL).find(entity)
-        return found.score if found else None
-
-    def evidence(self) -> dict[str, Any]:
-        """What the table that readers see says of how it was judged, in its own folder; the pointer's copy is older."""
-        lineage = read_lineage(table_folder(self.output, read_pointer(self.output).table)) or {}
-        return {name: lineage[name] for name in ("table", "compared_with", "psi", "quality")}
-
-    def receipts(self) -> dict[str, int]:
-        """When each receipt was written."""
-        return {str(path): path.stat().st_mtime_ns for path in Path(self.output).glob("tables/*/receipts/*.json")}
-
-    def lookup_is_empty(self) -> bool:
-        try:
-            return self.lookup("1") is None
-        except NoScoresError:
-            return True
-
-    def lineage(self) -> dict[str, Any]:
-        return dict(json.loads((Path(self.output) / "SCORES.json").read_text()))
-
-    def close(self) -> None:
-        self.releases.close()
-        self.scores.close()
-
-
-@pytest.fixture
-def scene(tmp_path: Path, bento_home: Path, monkeypatch: pytest.MonkeyPatch, mlflow_sqlite: str) -> Iterator[Scene]:
-    monkeypatch.setenv("HOTCOLD_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_sqlite)
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "bentoml").symlink_to(bento_home)
-    made = Scene(tmp_path / "home")
-    yield made
-    made.close()
-
-
-def message(state: State) -> str:
-    return f"{state.name}: {state.message}"
 
 
 def test_the_champions_scores_are_published_looked_up_and_shown(
@@ -321,57 +243,6 @@ def test_bad_input_fails_the_run_with_its_name(scene: Scene, small_package: Mani
     assert state.is_failed()
     with pytest.raises(BadInputError, match=r"in\.parquet: not a complete Parquet file"):
         state.result()
-
-
-def test_old_tables_are_deleted_and_those_an_undo_needs_are_kept(scene: Scene, small_package: Manifest) -> None:
-    promote(scene.releases, small_package.ref)
-    source = scene.input(1000)
-    for seed in range(7):
-        write_parquet(make_table(1000, seed=seed), source)
-        assert scene.score(input_url=str(source), quality={"max_psi": 10.0}).is_completed()
-    kept = {path.name for path in Path(scene.output, "tables").iterdir()}
-    assert 5 == len(kept)
-    assert kept == {table.id for table in scene.scores.read_tables(MODEL)}
-    assert read_pointer(scene.output).table in kept
-
-
-def test_an_output_that_is_gone_does_not_hold_up_the_others(
-    scene: Scene, small_package: Manifest, caplog: pytest.LogCaptureFixture
-) -> None:
-    promote(scene.releases, small_package.ref)
-    elsewhere = scene.home / "elsewhere"
-    assert scene.score(input_url=str(scene.input()), output_url=str(elsewhere)).is_completed()
-    shutil.rmtree(elsewhere)
-    state = scene.score(input_url=str(scene.input(seed=1, name="next.parquet")))
-    assert state.is_completed(), message(state)
-    assert ROWS == len(scene.shown())
-    assert f"other readers are behind: the output {elsewhere} is not on this machine" in caplog.text
-
-
-def test_what_readers_see_is_not_taken_for_abandoned_by_a_database_that_does_not_know_it(
-    scene: Scene, small_package: Manifest
-) -> None:
-    promote(scene.releases, small_package.ref)
-    assert scene.score(input_url=str(scene.input())).is_completed()
-    tables, shown = Path(scene.output, "tables"), read_pointer(scene.output).table
-    shutil.copytree(tables / shown, tables / "given-up")
-    pointer = Path(scene.output, "SCORES.json").read_bytes()
-    long_ago = time.time() - ABANDONED_AFTER_S - 60
-    for folder in tables.iterdir():
-        os.utime(folder / "plan.json", (long_ago, long_ago))
-    Path(scene.output, "SCORES.json").write_text("torn")
-    assert 0 == delete_abandoned_tables(scene.output, set())
-    Path(scene.output, "SCORES.json").write_bytes(pointer)
-    assert 1 == delete_abandoned_tables(scene.output, set())
-    assert [shown] == [folder.name for folder in tables.iterdir()]
-
-
-def test_an_output_has_one_name_whichever_link_leads_there(scene: Scene, small_package: Manifest) -> None:
-    promote(scene.releases, small_package.ref)
-    (scene.home / "real").mkdir()
-    (scene.home / "link").symlink_to(scene.home / "real")
-    assert scene.score(input_url=str(scene.input()), output_url=str(scene.home / "link")).is_completed()
-    assert [str(scene.home / "real")] == [table.output for table in scene.scores.read_tables(MODEL)]
 
 
 def test_a_store_that_was_lost_is_built_again(scene: Scene, small_package: Manifest) -> None:

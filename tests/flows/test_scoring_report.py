@@ -21,7 +21,7 @@ from prefect.testing.utilities import prefect_test_harness
 from hotcold.adapters.mlflow_client import connect
 from hotcold.adapters.table_folder import Folder
 from hotcold.domain.errors import RegistryError
-from hotcold.domain.scoring_summary import Progress
+from hotcold.domain.scoring_progress import Progress
 from tasks import scoring_progress
 from tasks.scoring_progress import ProgressArtifact
 from tasks.scoring_report import log_scoring_if_reachable, log_scoring_to_mlflow, publish_scoring_report, scoring_page

@@ -10,7 +10,8 @@ from hotcold.domain.errors import BatchError
 from hotcold.domain.gate import Verdict
 from hotcold.domain.receipt import Totals
 from hotcold.domain.score_quality import Published
-from hotcold.domain.scoring_summary import Progress, ScoringSummary, describe_rate, describe_seconds
+from hotcold.domain.scoring_progress import Progress, describe_rate, describe_seconds
+from hotcold.domain.scoring_summary import ScoringSummary
 from tests.fixtures.summaries import TABLE, make_published, make_summary
 
 
