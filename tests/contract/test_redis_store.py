@@ -12,7 +12,7 @@ import pytest
 from hotcold.adapters import redis_store
 from hotcold.adapters.score_index import Merged
 from hotcold.adapters.score_lookup import ScoreLookup
-from hotcold.adapters.score_store import ScoreStore, StorePointer, delete_unknown_tables, open_score_store
+from hotcold.adapters.score_store import ScoreStore, StorePointer, delete_unknown_tables, is_redis, open_score_store
 from hotcold.domain.errors import NoScoresError, ScoreStoreError
 from tests.fixtures.fragments import MODEL, start_writer, store_header, table_of, write_table
 from tests.fixtures.redis_server import RedisServer
@@ -145,6 +145,24 @@ def test_a_full_server_says_what_is_needed(published: ScoreStore, redis_server: 
         finally:
             client.config_set("maxmemory", 0)
     assert ("t1",) == published.tables(MODEL)
+
+
+def test_a_server_on_the_network_holds_tables_as_one_on_a_socket_does(redis_tcp_server: RedisServer) -> None:
+    assert redis_tcp_server.url.startswith("redis://127.0.0.1:")
+    store, lookup = open_score_store(redis_tcp_server.url), ScoreLookup(redis_tcp_server.url, MODEL)
+    assert is_redis(redis_tcp_server.url)
+    for version in (1, 2):
+        header = write_table(store, f"t{version}", version=version)
+        assert store.point(MODEL, StorePointer(f"t{version}", version))
+        found = lookup.find("4999")
+        assert found is not None
+        assert (float(version), header) == (found.score, found.header)
+    assert lookup.find("5000") is None
+    store.delete(MODEL, "t1")
+    assert (("t2",), StorePointer("t2", 2)) == (store.tables(MODEL), store.read_pointer(MODEL))
+    with redis_tcp_server.client() as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+    assert lookup.find("1") is not None
 
 
 def test_a_server_that_is_not_there_is_an_error_without_the_password() -> None:
