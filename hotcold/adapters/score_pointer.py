@@ -73,8 +73,8 @@ def _replace(folder: Folder, pointer: Pointer, table: ScoreTable | None) -> Poin
         if writes == _WRITES:
             seen = f"generation {found.generation}" if found else "no pointer"
             raise ScoresError(
-                f"{folder.url} shows {seen} after generation {pointer.generation} was written there {_WRITES} times; end whoever "
-                "else writes there, or let readers use another output"
+                f"{folder.url} shows {seen} after generation {pointer.generation} was written there {_WRITES} times; end "
+                "whoever else writes there, or let readers use another output"
             )
         folder.write(POINTER_FILE, content)
         writes, found = writes + 1, _read_usable(folder)
