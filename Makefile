@@ -8,10 +8,10 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check up down bench-hot bench-cold lock clean
+.PHONY: help demo test check up down bench-hot bench-cold bench-lookup lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.12 chooses the interpreter of a new .venv; ARGS='-k ports' goes to pytest."
 
@@ -38,6 +38,9 @@ bench-hot: $(INSTALLED) ## measure switches, undo and replica loss under load, a
 
 bench-cold: $(INSTALLED) ## measure batch scoring against the bare engine and a plain script
 	@$(BIN)/python -m benchmarks.cold $(ARGS)
+
+bench-lookup: $(INSTALLED) ## measure how long a scorer waits for the published score of an entity
+	@$(BIN)/python -m benchmarks.lookup
 
 lock: $(INSTALLED) ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --output-file requirements.lock --universal --python-version 3.11 \

@@ -79,7 +79,7 @@ class ScoreControl:
         self._shown[model] = generation
         try:
             pointers = project_scores(self._database, model, self._store)
-        except HotcoldError as error:
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong with one model, the others go on
             self._due_s[model] = now_s + _RETRY_S
             self._say(model, error)
             return

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hotcold.adapters.score_index import Merged
 
 _TEMPORARY = ".new"
+_POINT_LOCK = "point.lock"
 # Also the most that a transaction holds in memory, twice: as blocks and as pages.
 _BATCH_BYTES = 8 << 20
 
@@ -54,7 +55,8 @@ class LmdbScoreStore:
                 leftover.unlink(missing_ok=True)
             try:
                 self._fill(temporary, blocks, merged)
-                with self._errors(blocks, folder):
+                # Under the lock of deletions too: an old table of this name must not be looked at while it becomes a new one.
+                with self._errors(blocks, folder), _locked(folder / _POINT_LOCK):
                     _rename_durably(temporary, target)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -102,7 +104,7 @@ class LmdbScoreStore:
         folder = self._folder(model)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with _locked(folder / "point.lock"):
+            with _locked(folder / _POINT_LOCK):
                 there = self.read_pointer(model)
                 if pointer.generation <= there.generation:
                     return pointer == there
@@ -128,16 +130,32 @@ class LmdbScoreStore:
 
     def delete(self, model: str, table_id: str) -> None:
         """See `ScoreStore`."""
+        with self._held(model, table_id) as (path, is_pointed_at):
+            if is_pointed_at:
+                raise pointed_at(model, table_id)
+            if path:
+                path.unlink()
+
+    def delete_older(self, model: str, table_id: str, before: float) -> bool:
+        """See `ScoreStore`; a file is renamed when it is complete, and keeps the time of its last byte."""
+        with self._held(model, table_id) as (path, is_pointed_at):
+            if path is None or is_pointed_at or path.stat().st_mtime >= before:
+                return False
+            path.unlink()
+        return True
+
+    @contextmanager
+    def _held(self, model: str, table_id: str) -> Iterator[tuple[Path | None, bool]]:
+        """The file of a table, None if there is none, and whether readers see it; neither changes meanwhile."""
         path = self._path(model, table_id)
         if not path.exists():
+            yield None, False
             return
         try:
-            with _locked(path.parent / "point.lock"):
-                if self.read_pointer(model).table_id == table_id:
-                    raise pointed_at(model, table_id)
-                path.unlink(missing_ok=True)
+            with _locked(path.parent / _POINT_LOCK):
+                yield path if path.exists() else None, self.read_pointer(model).table_id == table_id
         except OSError as error:
-            raise ScoreStoreError(f"cannot delete {path}: {error.strerror or error}") from error
+            raise ScoreStoreError(f"cannot delete {path}: {error.strerror or error}; make its folder writable") from error
 
     def tables(self, model: str) -> tuple[str, ...]:
         """See `ScoreStore`."""

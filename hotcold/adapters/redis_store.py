@@ -33,12 +33,29 @@ if ARGV[1] ~= '' and redis.call('EXISTS', KEYS[2]) == 0 then return -1 end
 redis.call('HSET', KEYS[1], 'table', ARGV[1], 'generation', ARGV[2])
 return 1
 """
+# What is not revealed yet is the only key that may expire, so that a server that is short of memory drops it, of all things,
+# and the next batch begins it anew. Whether all of it is there is known only where nothing happens in between.
+_REVEAL = """
+local seen = redis.call('HLEN', KEYS[1])
+if seen ~= tonumber(ARGV[2]) then return seen end
+redis.call('HSET', KEYS[1], 'written', redis.call('TIME')[1])
+redis.call('PERSIST', KEYS[1])
+redis.call('UNLINK', KEYS[2])
+redis.call('RENAME', KEYS[1], KEYS[2])
+redis.call('SADD', KEYS[3], ARGV[1])
+return -1
+"""
+# A table that does not say when it was written was made before tables did.
 _DELETE = """
-if redis.call('HGET', KEYS[1], 'table') == ARGV[1] then return 0 end
+if redis.call('HGET', KEYS[1], 'table') == ARGV[1] then return -1 end
+if tonumber(redis.call('HGET', KEYS[2], 'written') or '0') >= tonumber(ARGV[2]) then return 0 end
 redis.call('UNLINK', KEYS[2])
 redis.call('SREM', KEYS[3], ARGV[1])
 return 1
 """
+_POINTED_AT, _DELETED = -1, 1
+# After everything that has a time; in figures, which Lua reads everywhere.
+_NEVER = float(1 << 53)
 
 
 class RedisScoreStore:
@@ -54,15 +71,16 @@ class RedisScoreStore:
     def write(self, header: StoreHeader, merged: Iterable[Merged]) -> StoreHeader:
         """See `ScoreStore`."""
         keys, blocks = RedisKeys(header.model), TableBlocks(header)
-        temporary = f"{keys.table(header.table_id)}:{uuid.uuid4().hex[:12]}"
+        temporary, records = f"{keys.table(header.table_id)}:{uuid.uuid4().hex[:12]}", 1
         try:
             # What reads the fragments raises errors of its own, which must not look like those of the server.
             for batch in blocks.batches(merged, _BATCH_BYTES):
                 with _errors(f"write table {header.table_id}", blocks.needed_bytes):
                     self._append(temporary, batch)
+                records += len(batch)
             with _errors(f"write table {header.table_id}", blocks.needed_bytes):
                 self._append(temporary, [(HEADER_FIELD, blocks.stored().to_bytes())])
-                self._reveal(keys, temporary, header.table_id)
+                self._reveal(keys, temporary, blocks, records)
         except BaseException:
             self._clean(temporary)
             raise
@@ -78,14 +96,18 @@ class RedisScoreStore:
                 if isinstance(answer, redis.RedisError):
                     raise answer
 
-    def _reveal(self, keys: RedisKeys, temporary: str, table_id: str) -> None:
-        with self._client.pipeline(transaction=True) as pipeline:
-            pipeline.persist(temporary)
-            # Renaming alone would free the old table at once, and everybody would wait for it.
-            pipeline.unlink(keys.table(table_id))
-            pipeline.rename(temporary, keys.table(table_id))
-            pipeline.sadd(keys.tables, table_id)
-            pipeline.execute()
+    def _reveal(self, keys: RedisKeys, temporary: str, blocks: TableBlocks, records: int) -> None:
+        """Replace the table by the new one, unless some of that is gone."""
+        table_id = blocks.header.table_id
+        names = [temporary, keys.table(table_id), keys.tables]
+        seen: Any = self._client.eval(_REVEAL, len(names), *names, table_id, str(records))
+        if seen >= 0:
+            raise ScoreStoreError(
+                f"cannot write table {table_id}: the server holds {seen:,} of its {records:,} records. It drops what is not "
+                f"finished yet when its memory is full and its maxmemory-policy is a volatile-* one, and when nothing came for "
+                f"{_UNFINISHED_S / 60:g} minutes; give it about {blocks.needed_bytes / 1e6:,.0f} MB more, or the policy "
+                "noeviction, and run again"
+            )
 
     def _clean(self, temporary: str) -> None:
         try:
@@ -121,13 +143,20 @@ class RedisScoreStore:
 
     def delete(self, model: str, table_id: str) -> None:
         """See `ScoreStore`."""
+        if self._delete(model, table_id, _NEVER) == _POINTED_AT:
+            raise pointed_at(model, table_id)
+
+    def delete_older(self, model: str, table_id: str, before: float) -> bool:
+        """See `ScoreStore`; the server's clock says when a table was written."""
+        return self._delete(model, table_id, before) == _DELETED
+
+    def _delete(self, model: str, table_id: str, before: float) -> int:
         check_name(table_id)
         keys = _keys(model)
         with _errors(f"delete table {table_id}"):
             names = [keys.pointer, keys.table(table_id), keys.tables]
-            done: Any = self._client.eval(_DELETE, len(names), *names, table_id)
-        if not done:
-            raise pointed_at(model, table_id)
+            done: Any = self._client.eval(_DELETE, len(names), *names, table_id, f"{before:.3f}")
+        return int(done)
 
     def tables(self, model: str) -> tuple[str, ...]:
         """See `ScoreStore`."""

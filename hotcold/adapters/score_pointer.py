@@ -23,6 +23,7 @@ POINTER_FILE = LINEAGE_FILE
 _LOCK_FILE = ".SCORES.lock"
 _LOCK_WAIT_S = 5.0
 _ATTEMPTS = 4
+_WRITES = 4
 # Stands for the score store among the outputs of a model.
 STORE = ""
 
@@ -32,7 +33,12 @@ _Shown = Sequence[tuple[Pointer, ScoreTable | None]]
 def write_pointer(output_url: str, pointer: Pointer, table: ScoreTable | None) -> Pointer:
     """Let readers of an output see what the pointer says, unless they see something newer.
 
-    On a local disk the file is replaced by a rename, one writer at a time; elsewhere it is one upload.
+    On a local disk the file is replaced by a rename, one writer at a time. Elsewhere it is one upload, and an upload cannot be
+    made to depend on what stands there in a way that all stores know: another writer's may land between what was read and what
+    is written. So each writer reads back, and writes again until it sees its own pointer or a newer one; who has written an
+    older one over a newer one learns of that from the release database, see `project_scores`. What remains there: readers
+    may see the older one for the time of an upload and a look at the database, and, if its writer dies just then, until the
+    next projection, which each agent makes twice a minute.
 
     Args:
         output_url: folder that readers know; it is there.
@@ -43,7 +49,7 @@ def write_pointer(output_url: str, pointer: Pointer, table: ScoreTable | None) -
         What readers see now: the pointer, or the one that is newer or another one of the same generation.
 
     Raises:
-        ScoresError: the folder is not there, or cannot be written.
+        ScoresError: the folder is not there, or cannot be written, or does not keep what is written.
     """
     try:
         folder = Folder(output_url)
@@ -61,11 +67,18 @@ def write_pointer(output_url: str, pointer: Pointer, table: ScoreTable | None) -
 
 
 def _replace(folder: Folder, pointer: Pointer, table: ScoreTable | None) -> Pointer:
-    found = _read_usable(folder)
-    if found and found.generation >= pointer.generation:
-        return found
-    folder.write(POINTER_FILE, orjson.dumps(_document(pointer, table), option=orjson.OPT_INDENT_2))
-    return pointer
+    content = orjson.dumps(_document(pointer, table), option=orjson.OPT_INDENT_2)
+    writes, found = 0, _read_usable(folder)
+    while not found or found.generation < pointer.generation:
+        if writes == _WRITES:
+            seen = f"generation {found.generation}" if found else "no pointer"
+            raise ScoresError(
+                f"{folder.url} shows {seen} after generation {pointer.generation} was written there {_WRITES} times; end "
+                "whoever else writes there, or let readers use another output"
+            )
+        folder.write(POINTER_FILE, content)
+        writes, found = writes + 1, _read_usable(folder)
+    return found
 
 
 def _read_usable(folder: Folder) -> Pointer | None:
@@ -139,6 +152,9 @@ def open_table(output_url: str) -> str:
 def project_scores(database: ScoreDatabase, model: str, store: ScoreStore | None = None) -> tuple[Pointer, ...]:
     """Bring the pointer files of all outputs of a model, and the score store, in line with the release database.
 
+    The database is read once more at the end: where no lock can be held, whoever was late has overwritten what is newer, and
+    the one who was late is the one who can know. What is newer stood in the database before it stood anywhere else.
+
     Args:
         database: says what readers should see.
         model: registered model name.
@@ -150,19 +166,33 @@ def project_scores(database: ScoreDatabase, model: str, store: ScoreStore | None
     Raises:
         DatabaseError: the release database cannot be reached.
         ReadersBehindError: some readers do not see what they should; all others do. Says who and why.
-        ScoresError: another release database feeds the same readers.
+        ScoresError: another release database feeds the same readers, or the pointers do not stand still.
     """
-    for attempt in range(_ATTEMPTS):
-        shown = database.read_shown(model)
+    shown, met = database.read_shown(model), -1
+    for _ in range(_ATTEMPTS):
         met, failures = _project_once(shown, model, store)
+        before, shown = shown, database.read_shown(model)
+        if _pointers(shown) != _pointers(before):
+            # Somebody was quicker, and what was just written may have replaced what is newer.
+            continue
         if met < 0:
             if failures:
                 raise ReadersBehindError(failures)
-            return tuple(pointer for pointer, _ in shown)
-        if attempt:
-            # Not somebody who was quicker, then: generations of a release database that is gone.
-            database.outrun(model, met)
-    raise ScoresError(f"readers of {model} see generation {met}, which another release database wrote; let one of them feed it")
+            return _pointers(shown)
+        # Not somebody who was quicker, then: generations of a release database that is gone.
+        database.outrun(model, met)
+        shown = database.read_shown(model)
+    raise ScoresError(_overtaken(model, met))
+
+
+def _pointers(shown: _Shown) -> tuple[Pointer, ...]:
+    return tuple(pointer for pointer, _ in shown)
+
+
+def _overtaken(model: str, met: int) -> str:
+    if met < 0:
+        return f"the pointers of {model} moved {_ATTEMPTS} times while readers were told of them; the agent tells them the last"
+    return f"readers of {model} see generation {met}, which another release database wrote; let one of them feed it"
 
 
 def _project_once(shown: _Shown, model: str, store: ScoreStore | None) -> tuple[int, dict[str, str]]:

@@ -7,7 +7,7 @@ one small write. Pointers carry a generation, and an older one never overwrites 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -170,9 +170,40 @@ class ScoreStore(Protocol):
         """
         ...
 
+    def delete_older(self, model: str, table_id: str, before: float) -> bool:
+        """Delete a table, unless it was written later or readers see it.
+
+        Args:
+            model: registered model name.
+            table_id: the table.
+            before: seconds since the epoch.
+
+        Returns:
+            Whether it was deleted; of one that was gone already, any answer.
+        """
+        ...
+
     def tables(self, model: str) -> tuple[str, ...]:
         """Ids of all complete tables, sorted."""
         ...
+
+
+def delete_unknown_tables(store: ScoreStore, model: str, known: Collection[str], before: float) -> tuple[str, ...]:
+    """Delete what runs that were given up, and deletions that were killed, have left in a score store.
+
+    Args:
+        store: where tables are.
+        model: registered model name.
+        known: ids of all tables of the model that the release database knows, whatever their output and state.
+        before: seconds since the epoch; what was written later stays, since its run may still be under way.
+
+    Returns:
+        Ids of those that were deleted. The table that readers see stays even if nobody knows it.
+
+    Raises:
+        ScoreStoreError: the store cannot be used.
+    """
+    return tuple(name for name in store.tables(model) if name not in known and store.delete_older(model, name, before))
 
 
 def open_score_store(url: str) -> ScoreStore:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from hotcold.domain.errors import BatchError
+from hotcold.domain.errors import BatchError, first_line
 
 # An output: `tables/<id>/data/part-*.parquet`, and what a table, or the output, says of itself.
 TABLES, DATA, LINEAGE_FILE = "tables", "data", "SCORES.json"
@@ -30,7 +33,8 @@ def plain_url(url: str) -> str:
     """
     try:
         files, path = fsspec.core.url_to_fs(url)
-    except (ValueError, ImportError, OSError) as error:
+    except Exception as error:
+        # Each file system has errors of its own.
         raise BatchError(f"{url} cannot be used: {error}; give a path, or a URL of a file system that is installed") from error
     return os.path.normpath(path) if isinstance(files, LocalFileSystem) else url.rstrip("/")
 
@@ -45,8 +49,22 @@ def plain_output(url: str) -> str:
     return plain if "://" in plain else os.path.realpath(plain)
 
 
+@contextmanager
+def _errors_of_all_kinds() -> Iterator[None]:
+    """Whatever a file system raises, such as the errors of a cloud's client, is an OSError to those who use a folder."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        # With a number: without one, Arrow's errors of a file's content would look the same.
+        raise OSError(errno.EIO, f"{type(error).__name__}: {first_line(error)}") from error
+
+
 class Folder:
     """A folder with atomic writes. On a local disk a file is fsynced before it gets its name; elsewhere it is one upload.
+
+    Its methods raise OSError for what the file system does not do, whatever that raises itself.
 
     Args:
         url: a path, or a URL that fsspec knows.
@@ -55,7 +73,8 @@ class Folder:
     def __init__(self, url: str) -> None:
         try:
             self._files, self._root = fsspec.core.url_to_fs(url)
-        except (ValueError, ImportError, OSError) as error:
+        except Exception as error:
+            # Each file system has errors of its own.
             raise BatchError(f"the folder {url} cannot be used: {error}") from error
         self.url = url.rstrip("/")
         self.is_local = isinstance(self._files, LocalFileSystem)
@@ -84,7 +103,8 @@ class Folder:
             if self.is_local:
                 _write_locally(Path(self.path(name)), content, durable)
             else:
-                self._files.pipe_file(self.path(name), content)
+                with _errors_of_all_kinds():
+                    self._files.pipe_file(self.path(name), content)
         except OSError as error:
             raise BatchError(
                 f"cannot write {name} ({len(content):,} bytes) to {self.url}: {error.strerror or error}; free some space or "
@@ -94,14 +114,16 @@ class Folder:
     def read(self, name: str, start: int | None = None, end: int | None = None) -> bytes | None:
         """Content of a file, or bytes `start` to `end` of it; None if there is no such file."""
         try:
-            return bytes(self._files.cat_file(self.path(name), start=start, end=end))
+            with _errors_of_all_kinds():
+                return bytes(self._files.cat_file(self.path(name), start=start, end=end))
         except FileNotFoundError:
             return None
 
     def sizes(self, name: str = "") -> dict[str, int]:
         """Names of the files in a folder, each with its size in bytes; empty if there is no such folder."""
         try:
-            entries = self._files.ls(self.path(name).rstrip("/"), detail=True)
+            with _errors_of_all_kinds():
+                entries = self._files.ls(self.path(name).rstrip("/"), detail=True)
         except FileNotFoundError:
             return {}
         except NotADirectoryError as error:
@@ -111,17 +133,22 @@ class Folder:
     def modified(self, name: str) -> float:
         """When a file was written, seconds since the epoch; 0 if there is none, infinity where the store does not tell."""
         try:
-            found = self._files.modified(self.path(name))
+            with _errors_of_all_kinds():
+                return self._modified(self.path(name))
         except FileNotFoundError:
             return 0.0
+
+    def _modified(self, path: str) -> float:
+        try:
+            return float(self._files.modified(path).timestamp())
         except NotImplementedError:
             return float("inf")
-        return float(found.timestamp())
 
     def folders(self) -> list[str]:
         """Names of the folders in it."""
         try:
-            entries = self._files.ls(self._root, detail=True)
+            with _errors_of_all_kinds():
+                entries = self._files.ls(self._root, detail=True)
         except (FileNotFoundError, NotADirectoryError):
             return []
         return sorted(Path(entry["name"]).name for entry in entries if entry["type"] == "directory")
@@ -129,7 +156,8 @@ class Folder:
     def delete(self) -> None:
         """Delete it with all that is in it; no matter if it is gone already."""
         try:
-            self._files.rm(self._root, recursive=True)
+            with _errors_of_all_kinds():
+                self._files.rm(self._root, recursive=True)
         except FileNotFoundError:
             return
 

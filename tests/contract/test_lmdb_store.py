@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from hotcold.adapters.score_lookup import ScoreLookup
-from hotcold.adapters.score_store import ScoreStore, StorePointer, open_score_store
+from hotcold.adapters.score_store import ScoreStore, StorePointer, delete_unknown_tables, open_score_store
 from hotcold.domain.errors import NoScoresError, ScoreStoreError
 from tests.fixtures.fragments import MODEL, ROOT, WRITER, start_writer, write_table
 
@@ -65,11 +66,18 @@ def test_a_damaged_table_counts_as_none(published: ScoreStore, folder: Path, dam
         with pytest.raises(NoScoresError, match="is published but cannot be used"):
             lookup.find("1")
     assert not published.has(MODEL, "t1")
+    assert not published.delete_older(MODEL, "t1", time.time() + 60), "what readers should see is never deleted"
     # Publishing it again heals it.
     write_table(published, "t1", version=2)
     found = lookup.find("1")
     assert found is not None
     assert 2.0 == found.score
+
+
+def test_a_damaged_table_that_nobody_knows_is_deleted_all_the_same(published: ScoreStore, folder: Path) -> None:
+    (folder / MODEL / "t2.mdb").write_bytes(b"no table")
+    assert ("t2",) == delete_unknown_tables(published, MODEL, ("t1",), time.time() + 60)
+    assert ("t1",) == published.tables(MODEL)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"table_id": "t1"}', b'{"table_id": "t1", "generation": null}'])

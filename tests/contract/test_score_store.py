@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import random
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import redis
 
+from hotcold.adapters.redis_lookup import RedisKeys
 from hotcold.adapters.score_lookup import ScoreLookup
-from hotcold.adapters.score_store import ScoreStore, StorePointer, open_score_store
+from hotcold.adapters.score_store import ScoreStore, StorePointer, delete_unknown_tables, is_redis, open_score_store
 from hotcold.domain.errors import NoScoresError, ScoreStoreError
 from tests.fixtures.fragments import MODEL, fragments_of, start_writer, store_header, table_of, write_table
 
 ROWS = 5000
+A_MINUTE_S = 60.0
+
+
+def make_old(store_url: str, table_id: str) -> None:
+    """As if the table had been written long ago."""
+    if not is_redis(store_url):
+        os.utime(Path(store_url, MODEL, f"{table_id}.mdb"), (1000, 1000))
+        return
+    with redis.Redis.from_url(store_url) as client:
+        assert 0 == client.hset(RedisKeys(MODEL).table(table_id), "written", "1000"), "it is an existing field"
 
 
 @pytest.fixture
@@ -211,6 +226,39 @@ class TestDeleting:
         with pytest.raises(ScoreStoreError, match="is the one that readers see"):
             store.delete(MODEL, "t1")
         assert lookup.find("1") is not None
+
+
+class TestDeletingWhatNobodyKnows:
+    """Runs that were given up and deletions that were killed leave tables that no database names."""
+
+    def test_what_is_old_and_unknown_goes_and_all_else_stays(self, store: ScoreStore, lookup: ScoreLookup) -> None:
+        for table_id in ("shown", "known", "given-up"):
+            write_table(store, table_id, rows=10)
+        store.point(MODEL, StorePointer("shown", 1))
+        assert () == delete_unknown_tables(store, MODEL, {"known"}, time.time() - A_MINUTE_S)
+        assert ("given-up",) == delete_unknown_tables(store, MODEL, {"known"}, time.time() + A_MINUTE_S)
+        assert ("known", "shown") == store.tables(MODEL)
+        assert (False, True) == (store.has(MODEL, "given-up"), store.has(MODEL, "known"))
+        assert lookup.find("1") is not None
+
+    def test_a_table_that_is_written_again_is_young_again(self, store: ScoreStore, store_url: str) -> None:
+        a_minute_ago = time.time() - A_MINUTE_S
+        write_table(store, "t1", rows=10)
+        make_old(store_url, "t1")
+        write_table(store, "t1", rows=10)
+        assert not store.delete_older(MODEL, "t1", a_minute_ago)
+        make_old(store_url, "t1")
+        assert store.delete_older(MODEL, "t1", a_minute_ago)
+        assert () == store.tables(MODEL)
+
+    def test_where_nothing_was_written_nothing_is_deleted(self, store: ScoreStore) -> None:
+        assert () == delete_unknown_tables(store, MODEL, (), time.time())
+        assert not store.delete_older(MODEL, "t1", 0.0)
+
+    def test_other_models_keep_theirs(self, store: ScoreStore) -> None:
+        store.write(replace(store_header("t1", 3), model="another"), table_of(1, 3).merged(3))
+        assert () == delete_unknown_tables(store, MODEL, (), time.time() + A_MINUTE_S)
+        assert ("t1",) == store.tables("another")
 
 
 @pytest.mark.parametrize("table_id", ["t1", "t2"])
