@@ -1,7 +1,6 @@
 """The end of a batch run: let readers see its table, and delete what nobody needs any more."""
 
 import time
-from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from hotcold.adapters.batch_table import delete_abandoned, table_folder
 from hotcold.adapters.score_database import ScoreDatabase
 from hotcold.adapters.score_pointer import STORE, project_scores, read_pointer
-from hotcold.adapters.score_store import ScoreStore, open_score_store
+from hotcold.adapters.score_store import ScoreStore, delete_unknown_tables, open_score_store
 from hotcold.domain.errors import HotcoldError, ReadersBehindError, RegistryError, ScoresError, StackError
 from hotcold.domain.score_table import ScoreTable, TableState, tables_to_delete
 from hotcold.domain.scoring_summary import ScoringSummary
@@ -114,9 +113,7 @@ def delete_old_tables(request: ScoringRequest, run: Run) -> int:
     """
     database, store = open_scores(Settings()), open_score_store(Settings().score_store)
     try:
-        gone = _delete_surplus(database, store, request)
-        known = {table.id for table in database.read_tables() if table.output == request.output_url}
-        return gone + delete_abandoned_tables(request.output_url, known | {run.table_id})
+        return _delete_surplus(database, store, request) + _delete_unknown(database, store, request, run)
     except (HotcoldError, OSError) as error:
         get_run_logger().warning("old tables of %s stay for now: %s", request.output_url, error)
         return 0
@@ -140,10 +137,16 @@ def _delete_surplus(database: ScoreDatabase, store: ScoreStore, request: Scoring
     return len(gone)
 
 
-def delete_abandoned_tables(output_url: str, known: AbstractSet[str]) -> int:
-    """Nothing, unless it is certain what readers see: a database that was lost does not know."""
+def _delete_unknown(database: ScoreDatabase, store: ScoreStore, request: ScoringRequest, run: Run) -> int:
+    """What nobody knows, in the output and in the store; nothing, unless it is certain what readers see: a database that was
+    lost does not know.
+    """
     try:
-        shown = read_pointer(output_url).table
+        shown = read_pointer(request.output_url).table
     except ScoresError:
         return 0
-    return delete_abandoned(output_url, known | {shown}, time.time() - ABANDONED_AFTER_S)
+    tables, before = database.read_tables(), time.time() - ABANDONED_AFTER_S
+    here = {table.id for table in tables if table.output == request.output_url}
+    of_model = {table.id for table in tables if table.model == request.model}
+    delete_unknown_tables(store, request.model, of_model | {run.table_id, shown}, before)
+    return delete_abandoned(request.output_url, here | {run.table_id, shown}, before)

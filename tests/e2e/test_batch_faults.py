@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -25,13 +24,11 @@ from hotcold.domain.errors import BatchError, ClusterError
 from hotcold.domain.receipt import Receipt, content_digest
 from hotcold.scoring import Run, choose_device, plan_run, score_missing, summarise_run
 from tests.fixtures.batch import FLIGHT_ID, BatchBench, make_table, write_parquet
-from tests.fixtures.data_plane import wait_until
 from tests.fixtures.disks import small_disk
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 ROWS, ROWS_PER_PART = 60_000, 1_000
-KILLS = 20
 
 
 @pytest.fixture(scope="module")
@@ -57,15 +54,6 @@ def uninterrupted(batch_bench: BatchBench, source: Path, tmp_path: Path) -> dict
     return data_of(run)
 
 
-def kill_group(process: subprocess.Popen[str]) -> None:
-    """The process and all that it started, as when a machine loses its power."""
-    for child in psutil.Process(process.pid).children(recursive=True):
-        with _gone_is_fine():
-            child.kill()
-    process.kill()
-    process.wait()
-
-
 def is_alive(process: psutil.Process) -> bool:
     with _gone_is_fine():
         return process.status() != psutil.STATUS_ZOMBIE
@@ -78,39 +66,6 @@ def _gone_is_fine() -> Iterator[None]:
         yield
     except psutil.NoSuchProcess:
         return
-
-
-def test_the_published_bytes_equal_an_uninterrupted_runs_after_twenty_kills(
-    batch_bench: BatchBench, source: Path, uninterrupted: dict[str, bytes], tmp_path: Path
-) -> None:
-    """Each attempt is killed at a random moment after a random number of parts: alone, or with all its workers."""
-    rng = random.Random(7)
-    run = plan(batch_bench, source)
-    receipts = Path(run.table.folder.path("receipts"))
-    command = [sys.executable, "-W", "ignore", "-m", "tests.fixtures.score_once"]
-    command += [str(batch_bench.package), str(source), str(batch_bench.output), str(ROWS_PER_PART)]
-    for _ in range(KILLS):
-        had = len(list(receipts.glob("*.json"))) if receipts.exists() else 0
-        wanted = min(had + rng.randint(1, 3), len(run.parts) - 1)
-        with (tmp_path / "log").open("w") as log:
-            attempt = subprocess.Popen(command, stdout=log, stderr=log, text=True, start_new_session=True)
-        wait_until(
-            lambda a=attempt, w=wanted: a.poll() is not None or len(list(receipts.glob("*.json"))) >= w, f"{wanted} parts"
-        )
-        assert attempt.poll() is None, (tmp_path / "log").read_text()
-        workers = psutil.Process(attempt.pid).children(recursive=True)
-        if rng.random() < 0.5:
-            kill_group(attempt)
-        else:
-            attempt.kill()
-            attempt.wait()
-        wait_until(
-            lambda w=workers: not any(worker.is_running() and worker.status() != "zombie" for worker in w), "no worker left"
-        )
-    last = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    assert str(ROWS) == last.stdout.strip()
-    assert uninterrupted == data_of(run)
-    assert [] == [path.name for path in Path(run.table.folder.path("data")).iterdir() if path.name.startswith(".")]
 
 
 def test_a_worker_that_is_killed_loses_nothing(batch_bench: BatchBench, source: Path, uninterrupted: dict[str, bytes]) -> None:

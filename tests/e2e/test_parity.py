@@ -11,6 +11,7 @@ from hotcold.adapters.parity_check import check_parity
 from hotcold.domain.batch_plan import Columns
 from hotcold.domain.gate import Gate, Verdict
 from hotcold.domain.package import Manifest
+from hotcold.domain.release import Phase
 from hotcold.domain.serving import Slot
 from tests.fixtures.batch import make_table, write_parquet
 from tests.fixtures.data_plane import DataPlane
@@ -44,3 +45,17 @@ def test_both_paths_agree_on_rows_of_the_batch_and_on_the_reference_sample(
     assert (Verdict.HARM, True) == (wrong_package.verdict, "answered" in wrong_package.observed)
     data_plane.kill("envoy")
     assert Verdict.UNKNOWN is check(data_plane, small_package, source).verdict
+
+
+def test_a_release_whose_two_paths_disagree_is_rejected_before_any_traffic(
+    data_plane: DataPlane, small_package: Manifest, other_package: Manifest
+) -> None:
+    """A sealed package cannot disagree with itself, so the batch half is given the other package to score with."""
+    data_plane.promote(small_package)
+    with data_plane.load(small_package.model) as load:
+        release = data_plane.release(other_package, scored_by=small_package)
+    assert Phase.REJECTED is release.phase
+    assert "batch_parity is HARM" in release.reason
+    assert "in the batch, a difference of" in release.reason
+    assert {small_package.semver} == {exchange.version for exchange in load.results()}
+    assert [] == [exchange for exchange in load.results() if exchange.failed]

@@ -22,7 +22,7 @@ from hotcold.adapters.release_database import ReleaseDatabase
 from hotcold.adapters.replay import FlightReplay
 from hotcold.adapters.replay_client import LoadClient
 from hotcold.adapters.schedule import ID_COLUMN, write_schedule
-from hotcold.adapters.score_pointer import open_table
+from hotcold.adapters.score_pointer import open_table, read_pointer
 from hotcold.adapters.survivors import find_survivors, instance_of
 from hotcold.domain.release import Phase, Release
 from hotcold.domain.serving import Slot
@@ -221,6 +221,25 @@ def test_a_batch_run_that_is_killed_is_finished_by_the_next_one(
     assert pytest.approx(row["score"]) == answer["score"]
     wait_for(lambda: world.prefect.read(killed.id).ended, 30, "Prefect knows that the run is dead")
     assert "CRASHED" == world.prefect.read(killed.id).state
+
+
+def test_a_promotion_has_the_table_scored_anew_and_an_undo_brings_the_old_one_back(
+    world: World, versions: tuple[int, int], tmp_path: Path
+) -> None:
+    """Nobody starts a batch run here but the release."""
+    first, second = versions
+    world.ensure_champion(first)
+    flights = write_schedule(tmp_path / "in.parquet", date(2013, 10, 1), date(2013, 10, 2))
+    output = str(tmp_path / "out")
+    given = {"model": MODEL, "input_url": str(tmp_path / "in.parquet"), "output_url": output, "id_column": ID_COLUMN}
+    run = world.stack.run_flow("score-batch/score-batch", **given, quality={"max_psi": 10.0})
+    assert "COMPLETED" == run.state, run.message
+    before = read_pointer(output).table
+    assert "COMPLETED" == world.release(MODEL, second).state
+    wait_for(lambda: read_pointer(output).table != before, 90, "the table of the new champion")
+    assert flights == len(pq.read_table(open_table(output)))
+    assert 0 == world.stack.hotcold("rollback", MODEL).returncode
+    assert before == read_pointer(output).table
 
 
 def test_a_version_that_does_not_exist_is_refused_with_those_that_do(world: World, versions: tuple[int, int]) -> None:

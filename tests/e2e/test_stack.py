@@ -62,6 +62,18 @@ class TestUp:
         assert "BlueGreenPlan" in cut_over["parameter_openapi_schema"]["definitions"]
         assert all(entry["description"] and "hotcold" in entry["tags"] for entry in found)
 
+    def test_batch_runs_come_every_night_and_one_at_a_time(self, stack: Installation) -> None:
+        found = httpx.post(f"{stack.record.prefect_api_url}/deployments/filter", json={}, timeout=10).json()
+        (nightly,) = [entry for entry in found if entry["name"] == "score-batch"]
+        (schedule,) = nightly["schedules"]
+        assert ("30 2 * * *", "UTC", True) == (
+            *(schedule["schedule"][name] for name in ("cron", "timezone")),
+            schedule["active"],
+        )
+        assert {"model": ""} == schedule["parameters"]
+        limit = (nightly["global_concurrency_limit"]["limit"], nightly["concurrency_options"]["collision_strategy"])
+        assert (1, "ENQUEUE") == limit
+
     def test_a_flow_runs_in_the_worker(self, stack: Installation) -> None:
         run = stack.run_flow("sync-registry/sync-registry")
         assert ("COMPLETED", run.message) == (run.state, run.message)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.logging import disable_run_logger
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.score_batch import score_batch
@@ -17,7 +18,8 @@ from hotcold.adapters.batch_table import read_lineage, table_folder
 from hotcold.adapters.mlflow_client import connect
 from hotcold.adapters.score_pointer import read_pointer
 from hotcold.domain.package import Manifest
-from tasks.score_publication import ABANDONED_AFTER_S, delete_abandoned_tables
+from tasks.score_publication import ABANDONED_AFTER_S, delete_old_tables
+from tasks.scoring import plan_scoring, read_request
 from tests.fixtures.batch import make_table, write_parquet
 from tests.fixtures.packages import MODEL
 from tests.fixtures.releases import promote
@@ -110,22 +112,31 @@ def test_an_output_that_is_gone_does_not_hold_up_the_others(
     assert f"other readers are behind: the output {elsewhere} is not on this machine" in caplog.text
 
 
-def test_what_readers_see_is_not_taken_for_abandoned_by_a_database_that_does_not_know_it(
+def test_what_nobody_knows_is_deleted_but_never_on_the_word_of_a_database_that_was_lost(
     scene: Scene, small_package: Manifest
 ) -> None:
     promote(scene.releases, small_package.ref)
     assert scene.score(input_url=str(scene.input())).is_completed()
     tables, shown = Path(scene.output, "tables"), read_pointer(scene.output).table
+    store = scene.home / "scores" / "store" / MODEL
+    (kept,) = [path for path in store.iterdir() if shown in path.name]
     shutil.copytree(tables / shown, tables / "given-up")
-    pointer = Path(scene.output, "SCORES.json").read_bytes()
+    given_up = Path(shutil.copy(kept, kept.with_name(kept.name.replace(shown, "given-up"))))
     long_ago = time.time() - ABANDONED_AFTER_S - 60
-    for folder in tables.iterdir():
-        os.utime(folder / "plan.json", (long_ago, long_ago))
+    for path in (*(folder / "plan.json" for folder in tables.iterdir()), kept, given_up):
+        os.utime(path, (long_ago, long_ago))
+    pointer = Path(scene.output, "SCORES.json").read_bytes()
+    request = read_request({"model": MODEL, "input_url": "", "output_url": ""})
+    assert request
+
     Path(scene.output, "SCORES.json").write_text("torn")
-    assert 0 == delete_abandoned_tables(scene.output, set())
-    Path(scene.output, "SCORES.json").write_bytes(pointer)
-    assert 1 == delete_abandoned_tables(scene.output, set())
-    assert [shown] == [folder.name for folder in tables.iterdir()]
+    with disable_run_logger():
+        run = plan_scoring.fn(request, small_package.ref)
+        assert 0 == delete_old_tables.fn(request, run)
+        Path(scene.output, "SCORES.json").write_bytes(pointer)
+        assert 1 == delete_old_tables.fn(request, run)
+    assert ([shown], False, True) == ([folder.name for folder in tables.iterdir()], given_up.exists(), kept.exists())
+    assert scene.lookup("17") is not None
 
 
 def test_an_output_has_one_name_whichever_link_leads_there(scene: Scene, small_package: Manifest) -> None:
