@@ -280,7 +280,7 @@ class ScoreDatabase(DatabaseClient):
             return tuple(table for name in models for table in read_score_tables(connection, name))
 
     def read_table(self, prefix: str, output: str = "") -> ScoreTable:
-        """One table by the beginning of its id.
+        """One table by the beginning of its id, or of what comes behind the package's digits, which many tables share.
 
         Args:
             prefix: at least 4 characters.
@@ -289,7 +289,7 @@ class ScoreDatabase(DatabaseClient):
         Raises:
             ScoresError: none or several are named like that.
         """
-        found = [table for table in self.read_tables() if table.id.startswith(prefix) and output in ("", table.output)]
+        found = [table for table in self.read_tables() if _is_named(table, prefix) and output in ("", table.output)]
         if len(prefix) < _SHORTEST_PREFIX or not found:
             raise ScoresError(f"no score table is named {prefix!r}; see `hotcold scores list` for their ids")
         if len(found) > 1:
@@ -343,6 +343,10 @@ def _carry_over(table: ScoreTable, before: ScoreTable | None, withdrawn: bool) -
     if withdrawn or before.state is TableState.PUBLISHED:
         return replace(table, state=before.state, reason=before.reason)
     return table
+
+
+def _is_named(table: ScoreTable, prefix: str) -> bool:
+    return table.id.startswith(prefix) or table.id.partition("-")[2].startswith(prefix)
 
 
 def _refuse_output(table: ScoreTable, pointer: Pointer) -> str:
