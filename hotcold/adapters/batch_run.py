@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from hotcold.adapters.cluster import Cluster
 from hotcold.adapters.part_scorer import ScoringJob, score_part
-from hotcold.domain.batch_plan import BatchPlan, Part
+from hotcold.domain.batch_plan import BatchPlan, InputFile, Part
 from hotcold.domain.errors import BatchError, ClusterError, HotcoldError, first_line
 from hotcold.domain.receipt import Receipt
 
@@ -57,7 +57,14 @@ def score_parts(cluster: Cluster, job: ScoringJob, plan: BatchPlan, parts: Seque
 
 def _submit(cluster: Cluster, job: ScoringJob, plan: BatchPlan, part: Part, name: str) -> Future[Receipt]:
     files = {piece.file: plan.files[piece.file] for piece in part.pieces}
-    return cluster.client.submit(score_part, job, part, files, key=f"{part.name}-{name}", pure=False)
+    return cluster.client.submit(score_and_make_room, job, part, files, key=f"{part.name}-{name}", pure=False)
+
+
+def score_and_make_room(job: ScoringJob, part: Part, files: Mapping[int, InputFile]) -> Receipt:
+    """Score a part on a worker, which begins the next one while this one waits for the disk."""
+    from distributed import secede
+
+    return score_part(job, part, files, before_writing=secede)
 
 
 def _await_one(cluster: Cluster, running: set[Future[Receipt]]) -> tuple[set[Future[Receipt]], set[Future[Receipt]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,13 +87,16 @@ class _Rows:
         self.problems += more.problems
 
 
-def score_part(job: ScoringJob, part: Part, files: Mapping[int, InputFile]) -> Receipt:
+def score_part(
+    job: ScoringJob, part: Part, files: Mapping[int, InputFile], before_writing: Callable[[], object] = lambda: None
+) -> Receipt:
     """Score one part and write its file, then its receipt. Doing it again writes the same bytes.
 
     Args:
         job: what all parts have in common.
         part: which rows.
         files: input files of the part's pieces, by index.
+        before_writing: called when all that is left is to wait for the disk.
 
     Returns:
         The receipt as it was written.
@@ -110,6 +113,7 @@ def score_part(job: ScoringJob, part: Part, files: Mapping[int, InputFile]) -> R
     began = time.perf_counter()
     scores = np.concatenate(done.scores) if done.scores else np.empty(0, dtype=np.float32)
     content = scores_file(done.columns, scores, job.written)
+    before_writing()
     _write_files(job, part, done, scores, content)
     receipt = Receipt(
         part=part.index,
