@@ -105,8 +105,8 @@ def is_missing(error: Exception) -> bool:
 def content_fault(url: str, error: Exception) -> str:
     """What is wrong with a file's content, in a line.
 
-    A file that is damaged stays so, and may be set aside. A disk or a network that fails may be well again in a minute: rows
-    behind it are never set aside.
+    A file that is damaged stays so, and may be set aside. A disk or a network that fails may be well again in a minute, and so
+    may a machine that is short of memory: rows behind them are never set aside.
 
     Args:
         url: the file.
@@ -115,8 +115,15 @@ def content_fault(url: str, error: Exception) -> str:
     Raises:
         UnreachableInputError: it is not the content that is at fault.
     """
-    # Arrow raises a bare OSError without a number for data that it cannot decode.
-    if isinstance(error, pa.ArrowException | BadInputError) or (type(error) is OSError and error.errno is None):
+    if isinstance(error, MemoryError):
+        # Arrow's is an ArrowException as well.
+        raise UnreachableInputError(
+            f"{url} cannot be read for lack of memory ({first_line(error)}); run again when there is more, or with fewer "
+            "rows_per_part"
+        ) from error
+    # Arrow raises a bare OSError without a number for data that it cannot decode; its Python side decodes names of columns.
+    is_content = isinstance(error, pa.ArrowException | BadInputError | UnicodeDecodeError)
+    if is_content or (type(error) is OSError and error.errno is None):
         return first_line(error)
     raise _unreachable(url, error) from error
 
