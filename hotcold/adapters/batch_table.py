@@ -20,7 +20,7 @@ from fsspec.utils import glob_translate
 from hotcold.adapters.batch_input import Listing, list_input, measure_files
 from hotcold.adapters.input_files import content_fault, open_input
 from hotcold.adapters.part_files import RECEIPTS, WRITER, output_columns, read_receipt
-from hotcold.adapters.table_folder import DATA, LINEAGE_FILE, TABLES, Folder, refuse_chain
+from hotcold.adapters.table_folder import DATA, LINEAGE_FILE, TABLES, Folder, plain_url, refuse_chain
 from hotcold.domain.batch_plan import BatchPlan, Columns, FileFormat, InputFile, OnBadPart, Part
 from hotcold.domain.errors import BadInputError, BatchError
 from hotcold.domain.receipt import Receipt
@@ -134,7 +134,7 @@ def plan_table(request: TableRequest) -> PlannedTable:
 
 def _require_outside(listing: Listing, output_url: str) -> None:
     """Make sure that no score table of the output is scored: not by a pattern, not by a link."""
-    files, path = fsspec.core.url_to_fs(f"{output_url.rstrip('/')}/{TABLES}")
+    files, path = fsspec.core.url_to_fs(f"{plain_url(output_url)}/{TABLES}")
     tables = f"{_place(files.unstrip_protocol(path))}/"
     if found := next((file.url for file in listing.files if _place(file.url).startswith(tables)), None):
         raise BatchError(

@@ -29,11 +29,17 @@ _NOT_FOUND = 404
 
 def open_input(file: InputFile) -> BinaryIO:
     """Open an input file for reading, without a buffer of its own where the file is local."""
+    if (local := local_path(file)) is not None:
+        return local.open("rb")
     files, path = fsspec.core.url_to_fs(file.url)
-    if isinstance(files, LocalFileSystem):
-        return Path(path).open("rb")
     # Of what a binary file can do, files of fsspec lack some, such as reading a line up to a length.
     return cast("BinaryIO", io.BufferedReader(files.open(path, "rb"), _BUFFER_BYTES))
+
+
+def local_path(file: InputFile) -> Path | None:
+    """Where an input file lies on this machine's disks; None if it lies elsewhere."""
+    files, path = fsspec.core.url_to_fs(file.url)
+    return Path(path) if isinstance(files, LocalFileSystem) else None
 
 
 def describe_file(files: Any, entry: Mapping[str, Any]) -> InputFile:

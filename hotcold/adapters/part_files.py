@@ -63,8 +63,8 @@ def cast_columns(batch: pa.RecordBatch, wanted: pa.Schema) -> pa.RecordBatch:
         BadInputError: a column is of another kind than in the other files, or a value does not fit.
     """
     for field in wanted:
-        found = batch.schema.field(field.name).type
-        if not _is_same_kind(_plain(found), field.type):
+        found = _plain(batch.schema.field(field.name).type)
+        if not _is_same_kind(found, field.type):
             raise BadInputError(f"the column {field.name!r} is of type {found}; in the first file it is {field.type}")
     try:
         columns = [batch.column(field.name).cast(field.type) for field in wanted]

@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -164,6 +164,24 @@ class _PieceScorer:
             return _Rows(rows_in=rows, quarantined=rows, problems=[problem])
 
     def _score(self, file: InputFile, piece: Piece) -> _Rows:
+        return self._score_whole(file, piece) or self._score_batches(file, piece)
+
+    def _score_whole(self, file: InputFile, piece: Piece) -> _Rows | None:
+        """A piece whose features the engine reads by itself; None if it does not, or if anything is wrong with a row."""
+        scored = self._engine.read_and_score(file, piece) if self._wanted.format == "parquet" else None
+        if scored is None:
+            return None
+        done = _Rows(scores=[scored.scores])
+        others = replace(self._wanted, with_features=False)
+        for read in self._timed(read_piece(file, piece, others, self._engine.batch_rows)):
+            if find_faults(read.rows, self._job.columns):
+                return None
+            done.columns.append(cast_columns(read.rows, self._job.written))
+            done.rows_in += read.rows.num_rows
+        self.timings += scored.timings
+        return done if done.rows_in == piece.rows == len(scored.scores) else None
+
+    def _score_batches(self, file: InputFile, piece: Piece) -> _Rows:
         done = _Rows()
         for batch in self._timed(read_piece(file, piece, self._wanted, self._engine.batch_rows)):
             kept = self._score_batch(file, piece, batch, done)
@@ -197,7 +215,7 @@ class _PieceScorer:
                 raise error from found
             batch = self._set_aside(file, piece, batch, all_faults(schema, columns, batch.num_rows, faults), done, error)
             scored = self._engine.score(schema_columns(batch, schema), batch.num_rows)
-        self.timings += Timings(encode_s=scored.encode_s, score_s=scored.score_s)
+        self.timings += scored.timings
         done.scores.append(scored.scores)
         return batch
 

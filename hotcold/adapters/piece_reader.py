@@ -45,20 +45,20 @@ def read_piece(file: InputFile, piece: Piece, wanted: Wanted, batch_rows: int) -
 
 
 def _read_parquet(file: InputFile, piece: Piece, wanted: Wanted, batch_rows: int) -> Iterator[RowBatch]:
-    footer, found = _footer(file)
+    footer, found = read_footer(file)
     with open_input(file) as source:
         wanted.require(found, file.url)
         coded = _coded_texts(footer, piece, found, wanted)
         parquet = pq.ParquetFile(source, metadata=footer, read_dictionary=coded, pre_buffer=False, buffer_size=_BUFFER_BYTES)
-        chosen = [name for name in found.names if name in wanted.schema.names or name in wanted.columns.names]
+        chosen = [name for name in found.names if name in wanted.names]
         groups = list(range(piece.first, piece.first + piece.count))
         batches = parquet.iter_batches(batch_rows, row_groups=groups, columns=chosen, use_threads=False)
         yield from (RowBatch(batch) for batch in _window(batches, piece.skip_rows, piece.rows))
 
 
 @lru_cache(maxsize=_FOOTERS)
-def _footer(file: InputFile) -> tuple[pq.FileMetaData, pa.Schema]:
-    """Kept, because every part of a file needs it and it grows with the number of row groups."""
+def read_footer(file: InputFile) -> tuple[pq.FileMetaData, pa.Schema]:
+    """The footer of a Parquet file, and its schema; kept, because every part of a file needs it, and it may be long."""
     with open_input(file) as source:
         footer = pq.read_metadata(source)
     return footer, footer.schema.to_arrow_schema()
@@ -68,12 +68,8 @@ def _coded_texts(footer: pq.FileMetaData, piece: Piece, found: pa.Schema, wanted
     """Text columns that the file keeps as dictionaries: read as such, they take half the time, and each text is seen once."""
     places = {footer.schema.column(index).path: index for index in range(footer.num_columns)}
     groups = [footer.row_group(piece.first + number) for number in range(piece.count)]
-    texts = [name for name in (*wanted.categories, *wanted.columns.passthrough) if name in found.names]
-    return [
-        name
-        for name in texts
-        if is_text(found.field(name).type) and all(_is_coded(group.column(places[name])) for group in groups)
-    ]
+    texts = [name for name in wanted.names if name in found.names and is_text(found.field(name).type)]
+    return [name for name in texts if all(_is_coded(group.column(places[name])) for group in groups)]
 
 
 def _is_coded(chunk: pq.ColumnChunkMetaData) -> bool:

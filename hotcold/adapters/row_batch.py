@@ -21,11 +21,18 @@ class Wanted:
         schema: features of the model.
         columns: id and columns to pass through.
         format: of the files.
+        with_features: read them; if not, only make sure that they are there.
     """
 
     schema: Schema
     columns: Columns
     format: FileFormat
+    with_features: bool = True
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Columns to read."""
+        return frozenset(self.columns.names) | (frozenset(self.schema.names) if self.with_features else frozenset())
 
     @property
     def categories(self) -> list[str]:

@@ -14,16 +14,13 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from hotcold.adapters.arrow_columns import schema_columns
 from hotcold.adapters.batch_table import read_receipts
-from hotcold.adapters.cuda_engine import CudaBulkEngine, encode_on_device, load_booster, require_parity
 from hotcold.adapters.engines import open_engine
 from hotcold.adapters.part_files import ascending_ids, scores_file
 from hotcold.domain.batch_plan import Columns
-from hotcold.domain.errors import BadInputError, BatchError, InvalidInputError
+from hotcold.domain.errors import BadInputError, BatchError
 from hotcold.domain.receipt import missing_parts, summarise
 from tests.fixtures.batch import BatchBench, make_table, matrix_of, replace_column, write_parquet
-from tests.fixtures.packages import SCHEMA
 
 
 def expected_scores(bench: BatchBench, rows: int, seed: int = 0) -> np.ndarray:
@@ -337,33 +334,6 @@ class TestNoInput:
         source = write_parquet(make_table(10), tmp_path / "in.parquet")
         with pytest.raises(BadInputError, match="is of type double; text or whole numbers are needed"):
             batch_bench.plan(source, columns=Columns("distance"))
-
-
-class TestDeviceEncoder:
-    """The code for the GPU, run on NumPy: it has to give what the host's encoder gives."""
-
-    def test_the_matrix_is_that_of_the_schema(self) -> None:
-        batch = make_table(500).combine_chunks().to_batches()[0]
-        columns = schema_columns(batch, SCHEMA)
-        assert np.array_equal(SCHEMA.encode_columns(columns, 500), encode_on_device(SCHEMA, columns, 500, np), equal_nan=True)
-
-    @pytest.mark.parametrize(
-        ("name", "value"), [("carrier", "ZZ"), ("carrier", None), ("distance", float("inf")), ("departure_minute", 2**24)]
-    )
-    def test_what_the_schema_refuses_is_refused_with_the_same_words(self, name: str, value: object) -> None:
-        table = make_table(50)
-        values = table[name].to_pylist()
-        values[17] = value
-        columns = schema_columns(replace_column(table, name, pa.array(values)).combine_chunks().to_batches()[0], SCHEMA)
-        with pytest.raises(InvalidInputError) as expected:
-            SCHEMA.encode_columns(columns, 50)
-        with pytest.raises(InvalidInputError) as found:
-            encode_on_device(SCHEMA, columns, 50, np)
-        assert str(expected.value) == str(found.value)
-
-    def test_scores_agree_with_the_stored_ones(self, batch_bench: BatchBench) -> None:
-        booster = load_booster(batch_bench.package, "cpu")
-        require_parity(CudaBulkEngine(batch_bench.manifest, booster, np), batch_bench.package, batch_bench.manifest)
 
 
 def test_a_large_row_group_is_read_in_slices_that_join_without_a_seam(batch_bench: BatchBench, tmp_path: Path) -> None:
