@@ -280,6 +280,7 @@ def _figures(rounds: list[Round], again: list[Scored], stored: Scored) -> list[F
         *(
             observed(f"{name.removesuffix('_s')}, time of one thread", seconds / large.rows * 1e6, "µs/row")
             for name, seconds in large.stage_s.items()
+            if seconds
         ),
     ]
 

@@ -96,7 +96,7 @@ def publish_scoring_report(summary: ScoringSummary) -> None:
 
 def _facts(summary: ScoringSummary) -> dict[str, str]:
     totals, histogram = summary.totals, summary.histogram
-    stages = ", ".join(f"{name.removesuffix('_s')} {describe_seconds(s)}" for name, s in vars(totals.timings).items())
+    stages = ", ".join(f"{name} {describe_seconds(s)}" for name, s in totals.timings.stages.items())
     quantiles = ", ".join(f"{share:.0%} {histogram.quantile(share):.4g}" for share in _SHOWN_QUANTILES)
     return {
         "outcome": summary.outcome,

@@ -55,11 +55,14 @@ def _suits(field: Field, kind: pa.DataType) -> bool:
         # A column of nulls only, which is how some writers store a column that has no value in this file.
         return field.nullable
     if field.dtype == "category":
-        return bool(_is_text(kind) or (pa.types.is_dictionary(kind) and _is_text(kind.value_type)))
+        return is_text(kind)
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column holds text, as it is or by a dictionary."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
@@ -75,4 +78,14 @@ def _values(column: pa.Array) -> NDArray[Any] | DictionaryColumn:
     codes = column.indices
     if codes.null_count:
         codes = codes.fill_null(-1)
-    return DictionaryColumn(column.dictionary.to_pylist(), codes.to_numpy(zero_copy_only=False))
+    return DictionaryColumn(_texts(column.dictionary), codes.to_numpy(zero_copy_only=False))
+
+
+def _texts(dictionary: pa.Array) -> list[object]:
+    """The values; bytes that are not UTF-8 become lone surrogates, which no category has, so that the rows are found."""
+    try:
+        values: list[object] = dictionary.to_pylist()
+    except UnicodeDecodeError:
+        found = dictionary.cast(pa.large_binary()).to_pylist()
+        values = [None if value is None else value.decode(errors="surrogateescape") for value in found]
+    return values

@@ -146,12 +146,22 @@ def _measure_csv(file: InputFile, rows_per_part: int) -> InputFile:
             header = source.readline(_LONGEST_LINE_BYTES)
             if not header.strip():
                 return replace(file, problem="the CSV file has no header line")
+            if not _is_text(header):
+                return replace(file, problem="the CSV file's header line is not UTF-8; write the file in that encoding")
             if b"\0" in header:
                 return replace(file, problem="not a CSV file: its first line holds a zero byte")
             ranges = _line_ranges(source, len(header), file.size_bytes, csv_range_bytes(rows_per_part))
             return replace(file, units=tuple(ranges), header_bytes=len(header))
     except Exception as error:  # noqa: BLE001 - what is not the content's fault is raised again
         return replace(file, problem=f"not a usable CSV file ({content_fault(file.url, error)})")
+
+
+def _is_text(header: bytes) -> bool:
+    try:
+        header.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _line_ranges(source: BinaryIO, start: int, size_bytes: int, step: int) -> Iterator[int]:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import fsspec
 import orjson
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
+from fsspec.utils import glob_translate
 
-from hotcold.adapters.batch_input import list_input, measure_files
+from hotcold.adapters.batch_input import Listing, list_input, measure_files
 from hotcold.adapters.input_files import content_fault, open_input
 from hotcold.adapters.part_files import RECEIPTS, WRITER, output_columns, read_receipt
-from hotcold.adapters.table_folder import DATA, LINEAGE_FILE, TABLES, Folder
+from hotcold.adapters.table_folder import DATA, LINEAGE_FILE, TABLES, Folder, plain_url, refuse_chain
 from hotcold.domain.batch_plan import BatchPlan, Columns, FileFormat, InputFile, OnBadPart, Part
 from hotcold.domain.errors import BadInputError, BatchError
 from hotcold.domain.receipt import Receipt
@@ -70,9 +74,23 @@ class TableRequest:
     def __post_init__(self) -> None:
         if not self.input_url or not self.output_url:
             raise BatchError("a batch run needs an input and an output")
-        source, target = self.input_url.rstrip("/"), self.output_url.rstrip("/")
-        if f"{target}/".startswith(f"{source}/"):
-            raise BatchError(f"the output {target} lies in the input {source}; choose a folder outside of it")
+        for url in (self.input_url, self.output_url):
+            refuse_chain(url)
+        if _finds(_place(self.input_url), f"{_place(self.output_url)}/{TABLES}"):
+            raise BatchError(f"the output {self.output_url} lies in the input {self.input_url}; choose a folder outside of it")
+
+
+def _place(url: str) -> str:
+    """An address without its slash at the end; a local one as a path, whichever links lead there."""
+    local = url.removeprefix("file://")
+    return url.rstrip("/") if "://" in local else os.path.realpath(local)
+
+
+def _finds(source: str, tables: str) -> bool:
+    """Whether an input, a folder or a pattern, would find score tables, of which there may be none yet."""
+    if "*" in source:
+        return re.match(glob_translate(source), f"{tables}/id/{DATA}/part-000000.parquet") is not None
+    return f"{tables}/".startswith(f"{source}/")
 
 
 def table_folder(output_url: str, table_id: str) -> Folder:
@@ -89,9 +107,10 @@ def plan_table(request: TableRequest) -> PlannedTable:
     Raises:
         BadInputError: the input is empty or cannot be read; see `list_input` and `measure_files`.
         UnreachableInputError: a disk or network does not give a file.
-        BatchError: the output cannot be written.
+        BatchError: the output cannot be written, or its score tables lie in the input.
     """
     listing = list_input(request.input_url)
+    _require_outside(listing, request.output_url)
     plan = BatchPlan(
         model=request.model,
         package_digest=request.package_digest,
@@ -107,10 +126,20 @@ def plan_table(request: TableRequest) -> PlannedTable:
     if (content := folder.read(PLAN_FILE)) is not None:
         return _read_plan(content, folder)
     plan = replace(plan, files=measure_files(listing, request.rows_per_part, request.on_bad_part))
-    written = output_columns(_first_schema(plan.files, plan.format), [request.columns.entity, *request.columns.passthrough])
+    written = output_columns(_first_schema(plan.files, plan.format), request.columns.names)
     document = {"plan": plan.to_json(), "written": base64.b64encode(written.serialize().to_pybytes()).decode()}
     folder.write(PLAN_FILE, orjson.dumps(document))
     return PlannedTable(plan, written, folder)
+
+
+def _require_outside(listing: Listing, output_url: str) -> None:
+    """Make sure that no score table of the output is scored: not by a pattern, not by a link."""
+    files, path = fsspec.core.url_to_fs(f"{plain_url(output_url)}/{TABLES}")
+    tables = f"{_place(files.unstrip_protocol(path))}/"
+    if found := next((file.url for file in listing.files if _place(file.url).startswith(tables)), None):
+        raise BatchError(
+            f"the input holds {found}, which belongs to a score table of the output {output_url}; choose another one"
+        )
 
 
 def _read_plan(content: bytes, folder: Folder) -> PlannedTable:

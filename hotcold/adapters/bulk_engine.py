@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from hotcold.adapters.engines import unwatched_by_collector
 from hotcold.adapters.package_files import OpenPackage, open_package, read_manifest
+from hotcold.domain.batch_plan import InputFile, Piece
 from hotcold.domain.errors import PackageError
 from hotcold.domain.field import DictionaryColumn
+from hotcold.domain.receipt import Timings
 from hotcold.domain.schema import Schema
 
 Columns = Mapping[str, NDArray[Any] | DictionaryColumn]
@@ -30,13 +32,11 @@ class BatchScores:
 
     Args:
         scores: shape (n,), float32.
-        encode_s: seconds from columns to the matrix.
-        score_s: seconds from the matrix to the scores, transfers to a device included.
+        timings: seconds by stage.
     """
 
     scores: NDArray[np.float32]
-    encode_s: float
-    score_s: float
+    timings: Timings = field(default_factory=Timings)
 
 
 class BulkEngine(Protocol):
@@ -51,6 +51,14 @@ class BulkEngine(Protocol):
 
         Raises:
             InvalidInputError: a value breaks the schema; names row and feature.
+        """
+        ...
+
+    def read_and_score(self, file: InputFile, piece: Piece) -> BatchScores | None:
+        """Score a piece of a Parquet file whose features the engine reads by itself, to where it needs them.
+
+        Returns:
+            None where it does not, or if anything is wrong: then the file is to be read the other way, which says what.
         """
         ...
 
@@ -72,12 +80,16 @@ class CpuBulkEngine:
     def score(self, columns: Columns, rows: int) -> BatchScores:
         """See BulkEngine."""
         if not rows:
-            return BatchScores(np.empty(0, dtype=np.float32), 0.0, 0.0)
+            return BatchScores(np.empty(0, dtype=np.float32))
         began = time.perf_counter()
         matrix = self.schema.encode_columns(columns, rows, self._engine.order)
         encoded = time.perf_counter()
         scores = self._engine.score(matrix)
-        return BatchScores(scores, encoded - began, time.perf_counter() - encoded)
+        return BatchScores(scores, Timings(encode_s=encoded - began, score_s=time.perf_counter() - encoded))
+
+    def read_and_score(self, _file: InputFile, _piece: Piece) -> BatchScores | None:
+        """See BulkEngine."""
+        return None
 
 
 _opened: dict[tuple[str, str, str], BulkEngine] = {}

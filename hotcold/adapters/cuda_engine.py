@@ -1,10 +1,11 @@
-"""Scores on a CUDA device: columns go to the device once, scores come back once, and all between stays there.
+"""Scores on a CUDA device: a batch goes there in one transfer, or is unpacked there by cuDF, and its scores come back in one.
 
 The arithmetic is written for an array module, so that the same lines run on NumPy in the tests of machines without a GPU.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,13 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hotcold.adapters.bulk_engine import BatchScores
+from hotcold.adapters.cudf_reader import import_cudf, read_features
 from hotcold.adapters.engines import XGBOOST_FILE
 from hotcold.adapters.package_files import MODEL_DIR, read_reference, verify_package
-from hotcold.domain.errors import PackageError, ParityError
-from hotcold.domain.field import DictionaryColumn
+from hotcold.domain.batch_plan import InputFile, Piece
+from hotcold.domain.errors import InvalidInputError, PackageError, ParityError
+from hotcold.domain.field import DictionaryColumn, require_length
 from hotcold.domain.package import PARITY_LIMIT, Manifest
+from hotcold.domain.receipt import Timings
 from hotcold.domain.schema import Schema
 
+_LOG = logging.getLogger("hotcold.scoring")
 # Large, since each batch costs a few launches and two transfers whatever its size.
 CUDA_BATCH_ROWS = 1 << 20
 
@@ -32,55 +37,115 @@ class CudaBulkEngine:
         manifest: of the package.
         booster: loaded onto the device.
         arrays: CuPy, or NumPy in tests.
+        cudf: cuDF; None where it is not installed.
     """
 
     batch_rows = CUDA_BATCH_ROWS
 
-    def __init__(self, manifest: Manifest, booster: Any, arrays: Any) -> None:
+    def __init__(self, manifest: Manifest, booster: Any, arrays: Any, cudf: Any = None) -> None:
         self.schema: Schema = manifest.schema
         self.digest = manifest.digest
         self._booster = booster
         self._arrays = arrays
+        self._cudf = cudf
 
     def score(self, columns: Mapping[str, NDArray[Any] | DictionaryColumn], rows: int) -> BatchScores:
         """See BulkEngine."""
         if not rows:
-            return BatchScores(np.empty(0, dtype=np.float32), 0.0, 0.0)
-        began = time.perf_counter()
-        matrix = encode_on_device(self.schema, columns, rows, self._arrays)
-        encoded = time.perf_counter()
-        scores = to_host(self._booster.inplace_predict(matrix))
-        return BatchScores(scores, encoded - began, time.perf_counter() - encoded)
+            return BatchScores(np.empty(0, dtype=np.float32))
+        clock = _Clock(self._arrays)
+        laid_out = lay_out(self.schema, columns, rows, np)
+        encoding = Timings(encode_s=clock.lap())
+        matrix = self._arrays.asarray(laid_out)
+        transfer = Timings(transfer_s=clock.lap())
+        scored = self._score_matrix(matrix, clock)
+        if scored is None:
+            # The host's encoder names the row and the value, which is worth a second pass when something is wrong.
+            self.schema.encode_columns(columns, rows)
+            raise InvalidInputError("a value is refused on the GPU and allowed on the CPU; run again with cluster=local")
+        return BatchScores(scored.scores, encoding + transfer + scored.timings)
+
+    def read_and_score(self, file: InputFile, piece: Piece) -> BatchScores | None:
+        """See BulkEngine."""
+        if self._cudf is None or not piece.rows:
+            return None
+        clock = _Clock(self._arrays)
+        try:
+            columns = read_features(self._cudf, file, piece, self.schema)
+            if columns is None:
+                return None
+            reading = Timings(read_s=clock.lap())
+            scored = self._score_matrix(lay_out(self.schema, columns, piece.rows, self._arrays), clock)
+        except Exception as error:  # noqa: BLE001 - cuDF and its libraries raise errors of their own; Arrow names what is wrong
+            _LOG.warning("cuDF did not read a file, Arrow does", extra={"file": file.url, "error": f"{error!r}"[:300]})
+            return None
+        return BatchScores(scored.scores, reading + scored.timings) if scored else None
+
+    def _score_matrix(self, matrix: Any, clock: _Clock) -> BatchScores | None:
+        """Scores of a matrix on the device; None if the schema does not allow one of its values."""
+        if not suits(self.schema, matrix, self._arrays):
+            return None
+        encode_s = clock.lap()
+        scores = self._booster.inplace_predict(matrix)
+        score_s = clock.lap()
+        on_host = to_host(scores)
+        return BatchScores(on_host, Timings(encode_s=encode_s, score_s=score_s, transfer_s=clock.lap()))
 
 
-def encode_on_device(schema: Schema, columns: Mapping[str, NDArray[Any] | DictionaryColumn], rows: int, arrays: Any) -> Any:
-    """The matrix that `Schema.encode_columns` gives, made on the device.
+class _Clock:
+    """Tells the seconds between moments at which the device has nothing left to do; launches return before it has."""
+
+    def __init__(self, arrays: Any) -> None:
+        self._device = arrays.cuda.Device() if hasattr(arrays, "cuda") else None
+        self._last = time.perf_counter()
+
+    def lap(self) -> float:
+        """Seconds since the last lap."""
+        if self._device is not None:
+            self._device.synchronize()
+        before, self._last = self._last, time.perf_counter()
+        return self._last - before
+
+
+def lay_out(schema: Schema, columns: Mapping[str, Any], rows: int, arrays: Any) -> Any:
+    """The matrix that `Schema.encode_columns` gives, made where the columns lie and not yet checked.
 
     Args:
         schema: features of the model.
-        columns: as a file holds them.
+        columns: as a file holds them; of a dictionary, the codes lie where the other columns do.
         rows: number of rows.
-        arrays: array module of the device.
+        arrays: array module of that place.
 
     Returns:
-        Shape (rows, len(fields)), float32, on the device.
+        Shape (rows, len(fields)), float32, feature after feature, hence in one piece; infinite where a category is unknown, or
+        null and that is not allowed.
 
     Raises:
-        InvalidInputError: a value breaks the schema; found on the device, named by the host's encoder.
+        InvalidInputError: a column is missing or of another length.
     """
     matrix = arrays.empty((rows, len(schema.fields)), dtype=arrays.float32, order="F")
-    bad = arrays.zeros((), dtype=arrays.bool_)
     for index, field in enumerate(schema.fields):
         column = columns.get(field.name)
-        if column is None or len(column) != rows:
-            schema.encode_columns(columns, rows)
+        require_length(field, column, rows)
+        with np.errstate(over="ignore"):
+            if isinstance(column, DictionaryColumn):
+                matrix[:, index] = arrays.asarray(_code_table(field.codes, column))[column.codes]
+            else:
+                matrix[:, index] = arrays.nan if column is None else column
+    return matrix
+
+
+def suits(schema: Schema, matrix: Any, arrays: Any) -> bool:
+    """Whether a schema allows all values of a matrix; looked at where it lies.
+
+    Args:
+        schema: features of the model.
+        matrix: shape (n, len(fields)).
+        arrays: array module of its device.
+    """
+    bad = arrays.zeros((), dtype=arrays.bool_)
+    for index, field in enumerate(schema.fields):
         values = matrix[:, index]
-        if column is None:
-            values[...] = arrays.nan
-        elif isinstance(column, DictionaryColumn):
-            values[...] = arrays.asarray(_code_table(field.codes, column))[arrays.asarray(column.codes)]
-        else:
-            values[...] = arrays.asarray(column)
         missing = arrays.isnan(values)
         bad |= arrays.isinf(values).any()
         if not field.nullable:
@@ -88,10 +153,7 @@ def encode_on_device(schema: Schema, columns: Mapping[str, NDArray[Any] | Dictio
         if field.limits:
             lowest, highest = field.limits
             bad |= (~missing & ((values < lowest) | (values > highest) | (arrays.floor(values) != values))).any()
-    if bool(bad):
-        # The host's encoder names the row and the value, which is worth a second pass when something is wrong.
-        schema.encode_columns(columns, rows)
-    return matrix
+    return not bool(bad)
 
 
 def _code_table(codes: Mapping[object, float], column: DictionaryColumn) -> NDArray[np.float32]:
@@ -127,7 +189,7 @@ def open_cuda_engine(src: Path) -> CudaBulkEngine:
         cupy.cuda.runtime.getDeviceCount()
     except Exception as error:
         raise PackageError(f"CUDA cannot be used here ({error}); install cupy for this CUDA, or use cluster=local") from error
-    engine = CudaBulkEngine(manifest, load_booster(src, "cuda"), cupy)
+    engine = CudaBulkEngine(manifest, load_booster(src, "cuda"), cupy, import_cudf())
     require_parity(engine, src, manifest)
     return engine
 

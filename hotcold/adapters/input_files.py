@@ -29,11 +29,17 @@ _NOT_FOUND = 404
 
 def open_input(file: InputFile) -> BinaryIO:
     """Open an input file for reading, without a buffer of its own where the file is local."""
+    if (local := local_path(file)) is not None:
+        return local.open("rb")
     files, path = fsspec.core.url_to_fs(file.url)
-    if isinstance(files, LocalFileSystem):
-        return Path(path).open("rb")
     # Of what a binary file can do, files of fsspec lack some, such as reading a line up to a length.
     return cast("BinaryIO", io.BufferedReader(files.open(path, "rb"), _BUFFER_BYTES))
+
+
+def local_path(file: InputFile) -> Path | None:
+    """Where an input file lies on this machine's disks; None if it lies elsewhere."""
+    files, path = fsspec.core.url_to_fs(file.url)
+    return Path(path) if isinstance(files, LocalFileSystem) else None
 
 
 def describe_file(files: Any, entry: Mapping[str, Any]) -> InputFile:
@@ -105,8 +111,8 @@ def is_missing(error: Exception) -> bool:
 def content_fault(url: str, error: Exception) -> str:
     """What is wrong with a file's content, in a line.
 
-    A file that is damaged stays so, and may be set aside. A disk or a network that fails may be well again in a minute: rows
-    behind it are never set aside.
+    A file that is damaged stays so, and may be set aside. A disk or a network that fails may be well again in a minute, and so
+    may a machine that is short of memory: rows behind them are never set aside.
 
     Args:
         url: the file.
@@ -115,8 +121,15 @@ def content_fault(url: str, error: Exception) -> str:
     Raises:
         UnreachableInputError: it is not the content that is at fault.
     """
-    # Arrow raises a bare OSError without a number for data that it cannot decode.
-    if isinstance(error, pa.ArrowException | BadInputError) or (type(error) is OSError and error.errno is None):
+    if isinstance(error, MemoryError):
+        # Arrow's is an ArrowException as well.
+        raise UnreachableInputError(
+            f"{url} cannot be read for lack of memory ({first_line(error)}); run again when there is more, or with fewer "
+            "rows_per_part"
+        ) from error
+    # Arrow raises a bare OSError without a number for data that it cannot decode; its Python side decodes names of columns.
+    is_content = isinstance(error, pa.ArrowException | BadInputError | UnicodeDecodeError)
+    if is_content or (type(error) is OSError and error.errno is None):
         return first_line(error)
     raise _unreachable(url, error) from error
 

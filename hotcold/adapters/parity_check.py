@@ -20,7 +20,8 @@ from hotcold.adapters.batch_table import TableRequest, plan_table
 from hotcold.adapters.package_files import read_manifest, read_reference
 from hotcold.adapters.part_files import SCORE_COLUMN
 from hotcold.adapters.part_scorer import ScoringJob, score_part
-from hotcold.adapters.piece_reader import Wanted, read_piece
+from hotcold.adapters.piece_reader import read_piece
+from hotcold.adapters.row_batch import Wanted
 from hotcold.adapters.table_folder import DATA
 from hotcold.domain.batch_plan import BatchPlan, Columns
 from hotcold.domain.errors import BadInputError, InvalidInputError, UnreachableInputError
@@ -73,10 +74,12 @@ def read_input_rows(input_url: str, columns: Columns, schema: Schema) -> Matrix 
         files = measure_files(first, MAX_ROWS, "fail")
         plan = BatchPlan("", "", "", listing.format, files, columns, "fail", MAX_ROWS)
         piece = plan.parts()[0].pieces[0]
-        batch = next(read_piece(files[0], piece, Wanted(schema, columns, listing.format), MAX_ROWS))
+        read = next(read_piece(files[0], piece, Wanted(schema, columns, listing.format), MAX_ROWS))
     except (BadInputError, UnreachableInputError, InvalidInputError, StopIteration):
         return None
+    batch = read.rows
     good = schema.find_bad_rows(schema_columns(batch, schema), batch.num_rows) < 0
+    good[list(read.faults)] = False
     batch = batch.filter(pa.array(good))
     return schema.encode_columns(schema_columns(batch, schema), batch.num_rows) if batch.num_rows else None
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from hotcold.adapters.bad_rows import readable_texts
 from hotcold.domain.errors import BadInputError, BatchError
 from hotcold.domain.receipt import Receipt
 
@@ -30,11 +31,14 @@ def output_columns(found: pa.Schema, names: Sequence[str]) -> pa.Schema:
         names: the id column, then the others.
 
     Raises:
-        BadInputError: a column is missing, the id is neither text nor a whole number, or a name is taken by the score.
+        BadInputError: a column is missing or there twice, the id is neither text nor a whole number, or a name is taken by
+            the score.
     """
     for name in names:
         if name not in found.names:
             raise BadInputError(f"the input has no column {name!r}; it has {', '.join(found.names[:40])}")
+        if found.names.count(name) > 1:
+            raise BadInputError(f"the input has the column {name!r} twice; nobody can say which of them is meant")
     if SCORE_COLUMN in names:
         raise BadInputError(f"a column to pass through is named {SCORE_COLUMN!r}, as the scores are; leave it out")
     kinds = [_plain(found.field(name).type) for name in names]
@@ -59,11 +63,14 @@ def cast_columns(batch: pa.RecordBatch, wanted: pa.Schema) -> pa.RecordBatch:
         BadInputError: a column is of another kind than in the other files, or a value does not fit.
     """
     for field in wanted:
-        found = batch.schema.field(field.name).type
-        if not _is_same_kind(_plain(found), field.type):
+        found = _plain(batch.schema.field(field.name).type)
+        if not _is_same_kind(found, field.type):
             raise BadInputError(f"the column {field.name!r} is of type {found}; in the first file it is {field.type}")
     try:
         columns = [batch.column(field.name).cast(field.type) for field in wanted]
+    except MemoryError:
+        # Arrow's is one of its own errors, too; the rows are not at fault.
+        raise
     except pa.ArrowException as error:
         raise BadInputError(f"a column differs from that of the first file: {error}") from error
     return pa.RecordBatch.from_arrays(columns, schema=wanted)
@@ -118,7 +125,7 @@ def scores_file(columns: Sequence[pa.RecordBatch], scores: NDArray[np.float32], 
 
 def quarantined_rows(ids: pa.Array, file: str, rows: NDArray[np.int64], reasons: Sequence[str]) -> pa.RecordBatch:
     """Rows that were set aside, each with its file, its number there and the reason."""
-    columns = [ids.cast(pa.string()), pa.array([file] * len(rows), pa.string()), pa.array(rows), pa.array(reasons, pa.string())]
+    columns = [readable_texts(ids), pa.array([file] * len(rows), pa.string()), pa.array(rows), pa.array(reasons, pa.string())]
     return pa.RecordBatch.from_arrays(columns, schema=_QUARANTINED)
 
 

@@ -6,15 +6,16 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from hotcold.adapters.arrow_columns import schema_columns
+from hotcold.adapters.bad_rows import all_faults, find_faults, refuse_first
 from hotcold.adapters.bulk_engine import BulkEngine, bulk_engine
+from hotcold.adapters.csv_reader import count_csv_rows
 from hotcold.adapters.part_files import (
     INDEX,
     QUARANTINE,
@@ -26,7 +27,8 @@ from hotcold.adapters.part_files import (
     receipt_bytes,
     scores_file,
 )
-from hotcold.adapters.piece_reader import Wanted, count_csv_rows, read_piece
+from hotcold.adapters.piece_reader import read_piece
+from hotcold.adapters.row_batch import RowBatch, Wanted
 from hotcold.adapters.score_index import encode_fragment
 from hotcold.adapters.table_folder import DATA, Folder
 from hotcold.domain.batch_plan import Columns, FileFormat, InputFile, OnBadPart, Part, Piece
@@ -166,17 +168,35 @@ class _PieceScorer:
             return _Rows(rows_in=rows, quarantined=rows, problems=[problem])
 
     def _score(self, file: InputFile, piece: Piece) -> _Rows:
+        return self._score_whole(file, piece) or self._score_batches(file, piece)
+
+    def _score_whole(self, file: InputFile, piece: Piece) -> _Rows | None:
+        """A piece whose features the engine reads by itself; None if it does not, or if anything is wrong with a row."""
+        scored = self._engine.read_and_score(file, piece) if self._wanted.format == "parquet" else None
+        if scored is None:
+            return None
+        done = _Rows(scores=[scored.scores])
+        others = replace(self._wanted, with_features=False)
+        for read in self._timed(read_piece(file, piece, others, self._engine.batch_rows)):
+            if find_faults(read.rows, self._job.columns):
+                return None
+            done.columns.append(cast_columns(read.rows, self._job.written))
+            done.rows_in += read.rows.num_rows
+        self.timings += scored.timings
+        return done if done.rows_in == piece.rows == len(scored.scores) else None
+
+    def _score_batches(self, file: InputFile, piece: Piece) -> _Rows:
         done = _Rows()
         for batch in self._timed(read_piece(file, piece, self._wanted, self._engine.batch_rows)):
             kept = self._score_batch(file, piece, batch, done)
             done.columns.append(cast_columns(kept, self._job.written))
-            done.rows_in += batch.num_rows
-        planned = piece.rows if piece.rows is not None else count_csv_rows(file, piece)
-        if done.rows_in != planned:
-            raise BadInputError(f"{done.rows_in} rows were read where there are {planned}; the file is damaged")
+            done.rows_in += batch.rows.num_rows
+        # A CSV file's reader has counted the lines itself.
+        if piece.rows is not None and done.rows_in != piece.rows:
+            raise BadInputError(f"{done.rows_in} rows were read where there are {piece.rows}; the file is damaged")
         return done
 
-    def _timed(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def _timed(self, batches: Iterator[RowBatch]) -> Iterator[RowBatch]:
         while True:
             began = time.perf_counter()
             batch = next(batches, None)
@@ -185,40 +205,42 @@ class _PieceScorer:
                 return
             yield batch
 
-    def _score_batch(self, file: InputFile, piece: Piece, batch: pa.RecordBatch, done: _Rows) -> pa.RecordBatch:
+    def _score_batch(self, file: InputFile, piece: Piece, read: RowBatch, done: _Rows) -> pa.RecordBatch:
         """Score a batch into `done`; the rows that were scored."""
-        columns = schema_columns(batch, self._engine.schema)
+        batch, schema = read.rows, self._engine.schema
+        columns = schema_columns(batch, schema)
+        faults = find_faults(batch, self._job.columns) | dict(read.faults)
         try:
-            _require_ids(batch.column(self._job.columns.entity), self._job.columns.entity)
+            refuse_first(faults)
             scored = self._engine.score(columns, batch.num_rows)
         except InvalidInputError as found:
             error = _counted_in_piece(found, done.rows_in + piece.skip_rows)
             if self._job.on_bad_part == "fail" or error.row is None:
                 raise error from found
-            batch = self._set_aside(file, piece, batch, columns, done, error)
-            scored = self._engine.score(schema_columns(batch, self._engine.schema), batch.num_rows)
-        self.timings += Timings(encode_s=scored.encode_s, score_s=scored.score_s)
+            batch = self._set_aside(file, piece, batch, all_faults(schema, columns, batch.num_rows, faults), done, error)
+            scored = self._engine.score(schema_columns(batch, schema), batch.num_rows)
+        self.timings += scored.timings
         done.scores.append(scored.scores)
         return batch
 
     def _set_aside(
-        self, file: InputFile, piece: Piece, batch: pa.RecordBatch, columns: Any, done: _Rows, error: InvalidInputError
+        self,
+        file: InputFile,
+        piece: Piece,
+        batch: pa.RecordBatch,
+        faults: Mapping[int, str],
+        done: _Rows,
+        error: InvalidInputError,
     ) -> pa.RecordBatch:
-        """Take the rows that break the schema out of a batch; the others."""
-        schema, ids = self._engine.schema, batch.column(self._job.columns.entity)
-        first_bad = schema.find_bad_rows(columns, batch.num_rows)
-        no_id = np.asarray(ids.is_null())
-        bad = (first_bad >= 0) | no_id
-        rows = np.flatnonzero(bad)
-        reasons = [
-            "the id is null" if no_id[row] else f"the feature {schema.names[first_bad[row]]!r} has a value that is not allowed"
-            for row in rows
-        ]
-        numbers = rows.astype(np.int64) + done.rows_in + piece.skip_rows
-        done.set_aside.append(quarantined_rows(ids.filter(pa.array(bad)), f"{file.url}, {_position(piece)}", numbers, reasons))
+        """Take the rows at fault out of a batch; the others."""
+        rows = np.array(list(faults), dtype=np.int64)
+        numbers, ids = rows + done.rows_in + piece.skip_rows, batch.column(self._job.columns.entity).take(pa.array(rows))
+        done.set_aside.append(quarantined_rows(ids, f"{file.url}, {_position(piece)}", numbers, list(faults.values())))
         done.quarantined += len(rows)
         done.problems.append(Problem(file.url, len(rows), f"{_position(piece)}: {error}"))
-        return batch.filter(pa.array(~bad))
+        is_kept = np.ones(batch.num_rows, dtype=np.bool_)
+        is_kept[rows] = False
+        return batch.filter(pa.array(is_kept))
 
 
 def _counted_in_piece(error: InvalidInputError, rows_before: int) -> InvalidInputError:
@@ -227,12 +249,6 @@ def _counted_in_piece(error: InvalidInputError, rows_before: int) -> InvalidInpu
         return error
     row = rows_before + error.row
     return InvalidInputError(error.detail.replace(f"row {error.row},", f"row {row},", 1), field=error.field, row=row)
-
-
-def _require_ids(ids: pa.Array, name: str) -> None:
-    if ids.null_count:
-        row = int(np.asarray(ids.is_null()).argmax())
-        raise InvalidInputError(f"row {row}, the id {name!r} is null", field=name, row=row)
 
 
 def _position(piece: Piece) -> str:

@@ -1,54 +1,26 @@
-"""Reads pieces of input files as Arrow record batches, in bounded memory."""
+"""Reads pieces of input files, in bounded memory."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import lru_cache
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from hotcold.adapters.arrow_columns import require_columns
+from hotcold.adapters.arrow_columns import is_text
+from hotcold.adapters.csv_reader import read_csv
 from hotcold.adapters.input_files import content_fault, open_input, require_unchanged
-from hotcold.domain.batch_plan import Columns, FileFormat, InputFile, Piece
+from hotcold.adapters.row_batch import RowBatch, Wanted
+from hotcold.domain.batch_plan import InputFile, Piece
 from hotcold.domain.errors import BadInputError, InvalidInputError
-from hotcold.domain.schema import Schema
 
 _BUFFER_BYTES = 1 << 20
 _FOOTERS = 32
-_NULLS = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
+_PLAIN_BYTES = 4
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is read of each file.
-
-    Args:
-        schema: features of the model.
-        columns: id and columns to pass through.
-        format: of the files.
-    """
-
-    schema: Schema
-    columns: Columns
-    format: FileFormat
-
-    @property
-    def categories(self) -> list[str]:
-        """Features that hold text."""
-        return [field.name for field in self.schema.fields if field.dtype == "category"]
-
-    @property
-    def others(self) -> tuple[str, ...]:
-        """Columns besides the features."""
-        return (self.columns.entity, *self.columns.passthrough)
-
-
-def read_piece(file: InputFile, piece: Piece, wanted: Wanted, batch_rows: int) -> Iterator[pa.RecordBatch]:
+def read_piece(file: InputFile, piece: Piece, wanted: Wanted, batch_rows: int) -> Iterator[RowBatch]:
     """The rows of one piece, a batch at a time.
 
     Args:
@@ -63,7 +35,7 @@ def read_piece(file: InputFile, piece: Piece, wanted: Wanted, batch_rows: int) -
         UnreachableInputError: the disk or network does not give the file.
     """
     require_unchanged(file)
-    read = _read_parquet if wanted.format == "parquet" else _read_csv
+    read = _read_parquet if wanted.format == "parquet" else read_csv
     try:
         yield from read(file, piece, wanted, batch_rows)
     except (BadInputError, InvalidInputError):
@@ -72,25 +44,39 @@ def read_piece(file: InputFile, piece: Piece, wanted: Wanted, batch_rows: int) -
         raise BadInputError(f"{file.url} cannot be read: {content_fault(file.url, error)}") from error
 
 
-def _read_parquet(file: InputFile, piece: Piece, wanted: Wanted, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    footer, found = _footer(file)
+def _read_parquet(file: InputFile, piece: Piece, wanted: Wanted, batch_rows: int) -> Iterator[RowBatch]:
+    footer, found = read_footer(file)
     with open_input(file) as source:
-        _require_others(file, found.names, wanted)
-        require_columns(found, wanted.schema)
-        texts = [name for name in wanted.categories if name in found.names]
-        parquet = pq.ParquetFile(source, metadata=footer, read_dictionary=texts, pre_buffer=False, buffer_size=_BUFFER_BYTES)
-        chosen = [name for name in found.names if name in wanted.schema.names or name in wanted.others]
+        wanted.require(found, file.url)
+        coded = _coded_texts(footer, piece, found, wanted)
+        parquet = pq.ParquetFile(source, metadata=footer, read_dictionary=coded, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+        chosen = [name for name in found.names if name in wanted.names]
         groups = list(range(piece.first, piece.first + piece.count))
         batches = parquet.iter_batches(batch_rows, row_groups=groups, columns=chosen, use_threads=False)
-        yield from _window(batches, piece.skip_rows, piece.rows)
+        yield from (RowBatch(batch) for batch in _window(batches, piece.skip_rows, piece.rows))
 
 
 @lru_cache(maxsize=_FOOTERS)
-def _footer(file: InputFile) -> tuple[pq.FileMetaData, pa.Schema]:
-    """Kept, because every part of a file needs it and it grows with the number of row groups."""
+def read_footer(file: InputFile) -> tuple[pq.FileMetaData, pa.Schema]:
+    """The footer of a Parquet file, and its schema; kept, because every part of a file needs it, and it may be long."""
     with open_input(file) as source:
         footer = pq.read_metadata(source)
     return footer, footer.schema.to_arrow_schema()
+
+
+def _coded_texts(footer: pq.FileMetaData, piece: Piece, found: pa.Schema, wanted: Wanted) -> list[str]:
+    """Text columns that the file keeps as dictionaries: read as such, they take half the time, and each text is seen once."""
+    places = {footer.schema.column(index).path: index for index in range(footer.num_columns)}
+    groups = [footer.row_group(piece.first + number) for number in range(piece.count)]
+    texts = [name for name in wanted.names if name in found.names and is_text(found.field(name).type)]
+    return [name for name in texts if all(_is_coded(group.column(places[name])) for group in groups)]
+
+
+def _is_coded(chunk: pq.ColumnChunkMetaData) -> bool:
+    # Arrow makes no dictionaries of texts that are stored as differences. Plain, a text takes four bytes for its length alone,
+    # and to look each one up takes longer than to read it.
+    kinds = " ".join(chunk.encodings)
+    return "DICTIONARY" in kinds and "DELTA" not in kinds and chunk.total_uncompressed_size < _PLAIN_BYTES * chunk.num_values
 
 
 def _window(batches: Iterator[pa.RecordBatch], skip: int, rows: int | None) -> Iterator[pa.RecordBatch]:
@@ -107,54 +93,3 @@ def _window(batches: Iterator[pa.RecordBatch], skip: int, rows: int | None) -> I
         yield taken
         if left == 0:
             return
-
-
-def _require_others(file: InputFile, names: Sequence[str], wanted: Wanted) -> None:
-    if missing := [name for name in wanted.others if name not in names]:
-        raise BadInputError(
-            f"{file.url} lacks the column {missing[0]!r}, which is the id or is to be passed through; it has "
-            f"{', '.join(names[:40])}"
-        )
-
-
-def _read_csv(file: InputFile, piece: Piece, wanted: Wanted, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    with open_input(file) as source:
-        header = source.read(file.header_bytes)
-        source.seek(piece.first)
-        content = source.read(piece.count)
-    if len(content) != piece.count:
-        raise BadInputError(f"{file.url} ends within bytes {piece.first} to {piece.first + piece.count}; it was cut off")
-    names = pacsv.read_csv(io.BytesIO(header)).column_names
-    _require_others(file, names, wanted)
-    types = dict.fromkeys(wanted.others, pa.string()) | {field.name: _csv_type(field.dtype) for field in wanted.schema.fields}
-    chosen = [name for name in names if name in types]
-    table = pacsv.read_csv(
-        pa.BufferReader(content),
-        pacsv.ReadOptions(column_names=names, use_threads=False),
-        pacsv.ParseOptions(newlines_in_values=False),
-        pacsv.ConvertOptions(column_types=types, include_columns=chosen, null_values=_NULLS),
-    )
-    for index, name in enumerate(table.column_names):
-        if pa.types.is_string(table.column(index).type):
-            table = table.set_column(
-                index, name, _with_nulls(table.column(index), _NULLS if name in wanted.categories else [""])
-            )
-    require_columns(table.schema, wanted.schema)
-    yield from table.to_batches(batch_rows)
-
-
-def _csv_type(dtype: str) -> pa.DataType:
-    return pa.string() if dtype == "category" else pa.float64()
-
-
-def _with_nulls(texts: pa.ChunkedArray, nulls: Sequence[str]) -> pa.ChunkedArray:
-    """Texts that stand for nothing become null. Of ids and what is passed through, only the empty one: NA is a name, too."""
-    return pc.if_else(pc.is_in(texts, value_set=pa.array(nulls)), pa.scalar(None, pa.string()), texts)
-
-
-def count_csv_rows(file: InputFile, piece: Piece) -> int:
-    """Lines of a range of a CSV file that are not empty, counted without parsing them."""
-    with open_input(file) as source:
-        source.seek(piece.first)
-        lines = source.read(piece.count).split(b"\n")
-    return sum(1 for line in lines if line.strip())

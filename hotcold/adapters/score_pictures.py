@@ -66,7 +66,7 @@ def _draw_histogram(axes: Any, summary: ScoringSummary) -> None:
 
 
 def _draw_times(axes: Any, summary: ScoringSummary) -> None:
-    seconds = {name.removesuffix("_s"): value for name, value in vars(summary.totals.timings).items()}
+    seconds = summary.totals.timings.stages
     bars = axes.barh(list(seconds), list(seconds.values()), color=_NEW)
     axes.bar_label(bars, [describe_seconds(value) for value in seconds.values()], padding=3, fontsize=9)
     axes.set_title("time, all threads", fontsize=10)

@@ -29,14 +29,25 @@ def plain_url(url: str) -> str:
         An absolute path where it is local, without `file://`; anything else without a slash at its end.
 
     Raises:
-        BatchError: fsspec does not know its file system.
+        BatchError: fsspec does not know its file system, or it is a chain of several.
     """
+    refuse_chain(url)
     try:
         files, path = fsspec.core.url_to_fs(url)
     except Exception as error:
         # Each file system has errors of its own.
         raise BatchError(f"{url} cannot be used: {error}; give a path, or a URL of a file system that is installed") from error
     return os.path.normpath(path) if isinstance(files, LocalFileSystem) else url.rstrip("/")
+
+
+def refuse_chain(url: str) -> None:
+    """Pass if an address is on one file system.
+
+    Raises:
+        BatchError: it chains several, such as an archive on a disk: a file in it has no address that leads there alone.
+    """
+    if "::" in url:
+        raise BatchError(f"{url} chains file systems with '::', which cannot be read in parts; unpack it, and name the files")
 
 
 def plain_output(url: str) -> str:

@@ -104,11 +104,15 @@ class Columns:
     passthrough: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        names = (self.entity, *self.passthrough)
-        if not all(names):
+        if not all(self.names):
             raise BatchError("the id column and the columns to pass through need a name each")
-        if len(set(names)) != len(names):
-            raise BatchError(f"of the id column and the columns to pass through, one is named twice: {', '.join(names)}")
+        if len(set(self.names)) != len(self.names):
+            raise BatchError(f"of the id column and the columns to pass through, one is named twice: {', '.join(self.names)}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The id column, then the others."""
+        return self.entity, *self.passthrough
 
 
 @dataclass(frozen=True)

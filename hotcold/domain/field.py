@@ -84,6 +84,23 @@ class Field:
         return (0.0, len(self.categories) - 1.0) if self.categories else (-float(_INT_MAX), float(_INT_MAX))
 
 
+def require_length(field: Field, column: Column | None, rows: int) -> None:
+    """Make sure that a column is there if it has to be, and is as long as it should be: NumPy would repeat a single value.
+
+    Args:
+        field: the feature.
+        column: its values; None where the column is missing.
+        rows: wanted number of values.
+
+    Raises:
+        InvalidInputError: names the column.
+    """
+    if column is None and field.required:
+        raise InvalidInputError(f"the column {field.name!r} is missing", field=field.name)
+    if column is not None and len(column) != rows:
+        raise InvalidInputError(f"the column {field.name!r} has {len(column)} values; needed are {rows}", field=field.name)
+
+
 def encode_column(field: Field, column: Column) -> NDArray[Any]:
     """Turn one column into numbers.
 

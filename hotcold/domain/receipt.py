@@ -32,12 +32,21 @@ class Problem:
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds that one thread spent on each stage of a part, or a run's sum of them."""
+    """Seconds that one thread spent on each stage of a part, or a run's sum of them.
+
+    Args:
+        read_s: from a file to columns; where a GPU unpacks them, the way of the packed bytes to it is in it.
+        encode_s: from columns to the matrix.
+        score_s: from the matrix to scores; on a GPU the kernel alone.
+        write_s: from scores to the part's files.
+        transfer_s: of values between the host and a GPU, both ways; 0 on the CPU.
+    """
 
     read_s: float = 0.0
     encode_s: float = 0.0
     score_s: float = 0.0
     write_s: float = 0.0
+    transfer_s: float = 0.0
 
     def __add__(self, other: Timings) -> Timings:
         return Timings(
@@ -45,12 +54,19 @@ class Timings:
             self.encode_s + other.encode_s,
             self.score_s + other.score_s,
             self.write_s + other.write_s,
+            self.transfer_s + other.transfer_s,
         )
 
     @property
     def total_s(self) -> float:
         """Seconds in all stages."""
-        return self.read_s + self.encode_s + self.score_s + self.write_s
+        return self.read_s + self.encode_s + self.score_s + self.write_s + self.transfer_s
+
+    @property
+    def stages(self) -> dict[str, float]:
+        """By name, those that there were."""
+        stages = {"read": self.read_s, "encode": self.encode_s, "score": self.score_s, "write": self.write_s}
+        return stages | ({"transfer": self.transfer_s} if self.transfer_s else {})
 
 
 @dataclass(frozen=True)

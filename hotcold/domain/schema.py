@@ -17,7 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hotcold.domain.errors import InvalidInputError, SchemaError
-from hotcold.domain.field import Column, DictionaryColumn, Field, encode_column, is_clearly_clean, json_type, mark_column
+from hotcold.domain.field import (
+    Column,
+    DictionaryColumn,
+    Field,
+    encode_column,
+    is_clearly_clean,
+    json_type,
+    mark_column,
+    require_length,
+)
 
 Matrix = NDArray[np.float32]
 
@@ -127,15 +136,9 @@ class Schema:
         is_clean = True
         for index, field in enumerate(self.fields):
             column = columns.get(field.name)
+            require_length(field, column, rows)
             if column is None:
-                if field.required:
-                    raise InvalidInputError(f"the column {field.name!r} is missing", field=field.name)
                 matrix[:, index] = np.nan
-            elif len(column) != rows:
-                # NumPy would repeat a single value.
-                raise InvalidInputError(
-                    f"the column {field.name!r} has {len(column)} values; needed are {rows}", field=field.name
-                )
             else:
                 values = encode_column(field, column)
                 matrix[:, index] = values

@@ -40,6 +40,19 @@ def test_a_receipt_survives_json() -> None:
     assert receipt == Receipt.from_json(json.loads(json.dumps(receipt.to_json())))
 
 
+def test_a_receipt_from_before_transfers_were_timed_is_read() -> None:
+    document = json.loads(json.dumps(make_receipt(3, 10).to_json()))
+    del document["timings"]["transfer_s"]
+    assert Timings(1, 2, 3, 4) == Receipt.from_json(document).timings
+
+
+def test_a_transfer_is_a_stage_where_there_was_one() -> None:
+    spent = Timings(1, 2, 3, 4) + Timings(transfer_s=0.5)
+    assert 10.5 == spent.total_s
+    assert {"read": 1, "encode": 2, "score": 3, "write": 4, "transfer": 0.5} == spent.stages
+    assert ["read", "encode", "score", "write"] == list(Timings(1, 2, 3, 4).stages)
+
+
 def test_what_is_no_receipt_is_refused() -> None:
     with pytest.raises(BatchError, match="not a receipt"):
         Receipt.from_json({"part": 1})
