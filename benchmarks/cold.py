@@ -32,7 +32,7 @@ _ROUNDS = 3
 # 300 trees of depth 8, trained on eight months.
 _RECIPE = {"trees": 300, "depth": 8}
 # Looking takes time from what is looked at: some ms for the memory, 10 ms for the state of the run.
-_SAMPLE_S, _POLL_S = 1.0, 5.0
+_SAMPLE_S, _POLL_S = 5.0, 5.0
 _RUN_LIMIT_S = 900.0
 _MIB = 2**20
 
