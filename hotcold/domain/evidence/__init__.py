@@ -1,13 +1,13 @@
 """What observations say about a release, valid at whatever moment somebody looks.
 
-Each module has one idea: counts that add up (the state, integers only, `merge` is addition) and a test that judges them. A test
-gives `log_harm` (evidence against "no harm"), `log_safe` (evidence against "as bad as is tolerated, or worse"), the cheap
-`verdict`, and `judge`, which adds the effect, bounds, a forecast and a sentence. The evidence is the logarithm of an e-value: the
-gain of a bet that is fair if the null hypothesis holds. By Ville's inequality such a gain ever reaches 1 / alpha with a probability
-of alpha at most, however often one looks, so HARM and SAFE are each wrong in at most alpha of all releases.
+Each module has one idea: counts that add up (the state, integers only, `merge` is addition) and a test that judges them. A
+test gives `log_harm` (evidence against "no harm"), `log_safe` (evidence against "as bad as is tolerated, or worse"), the cheap
+`verdict`, and `judge`, which adds the effect, bounds, a forecast and a sentence. The evidence is the logarithm of an e-value:
+the gain of a bet that is fair if the null hypothesis holds. By Ville's inequality such a gain ever reaches 1 / alpha with a
+probability of alpha at most, however often one looks, so HARM and SAFE are each wrong in at most alpha of all releases.
 
-What counts as one observation is the caller's matter, and decides about everything: independent ones, given what came before. An
-entity is counted once in a release, latencies by closed blocks of one second, score changes once for each entity.
+What counts as one observation is the caller's matter, and decides about everything: independent ones, given what came before.
+An entity is counted once in a release, latencies by closed blocks of one second, score changes once for each entity.
 
     arguments, crossing         shared checks, and where a monotone function crosses a line
     split_counts                integers by side and by the candidate's share

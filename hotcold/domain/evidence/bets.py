@@ -5,13 +5,15 @@ For values v in [0, 1] and the null hypothesis "the mean is at most m", a bet of
     1 + (c / m) (v - m) = (1 - c) + c v / m
 
 whose expectation is 1 at m and less below it. The mean over several c of the product over the values is a supermartingale for
-every mean up to m. It depends on the values only through how many there are of each, so that the state is counts, in any order. The
-usual plug-in bets (Waudby-Smith and Ramdas, section 4) adapt their size to the values so far, which a merge of two states could
-not reproduce; a mixture costs at most ln(number of sizes) of evidence and loses no more than that to the best size in hindsight.
-Each factor falls as m grows, so that inversion gives a bound without holes. "At least m" is the same bet on 1 - v.
+every mean up to m. It depends on the values only through how many there are of each, so that the state is counts, in any
+order. The usual plug-in bets (Waudby-Smith and Ramdas, section 4) adapt their size to the values so far, which a merge of two
+states could not reproduce; a mixture costs at most ln(number of sizes) of evidence and loses no more than that to the best
+size in hindsight. Each factor falls as m grows, so that inversion gives a bound without holes. "At least m" is the same bet on
+1 - v.
 
-Only the conditional mean of each value has to obey the null hypothesis: spread, shape and rhythm of the values are free. The price is
-that a value as large as 1 is reckoned with at any time: "the mean is below m" takes at least ln(1 / alpha) / m values.
+Only the conditional mean of each value has to obey the null hypothesis: spread, shape and rhythm of the values are free. The
+price is that a value as large as 1 is reckoned with at any time: "the mean is below m" takes at least ln(1 / alpha) / m
+values.
 
 Source:
     Waudby-Smith and Ramdas (2024), Estimating means of bounded random variables by betting, JRSS B 86;
@@ -19,8 +21,6 @@ Source:
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +35,8 @@ _GREATEST, _COMMON_LEAST = 0.98, 0.01
 def bet_sizes(mean: float) -> NDArray[np.float64]:
     """The grid of sizes for a limit, shape (16,).
 
-    The best size against rare ones, a share mu of them, is (mu - m) / (1 - m): smaller than m where mu is twice m. So the smallest
-    size is a twentieth of m, or a hundredth where m is large.
+    The best size against rare ones, a share mu of them, is (mu - m) / (1 - m): smaller than m where mu is twice m. So the
+    smallest size is a twentieth of m, or a hundredth where m is large.
 
     Args:
         mean: m, in (0, 1).
@@ -58,34 +58,27 @@ def log_gains(values: NDArray[np.float64], mean: float, sizes: NDArray[np.float6
     return np.log((1 - sizes)[:, np.newaxis] + (sizes / mean)[:, np.newaxis] * values)
 
 
-@dataclass(frozen=True)
-class BetMixture:
-    """Bets that the mean of some values lies above what is allowed.
+def lower_bound(
+    values: NDArray[np.float64], weights: NDArray[np.float64], sizes: NDArray[np.float64], threshold: float
+) -> float:
+    """The mean is above this, at every peek at the level of the threshold.
 
     Args:
-        sizes: of the bets, shape (k,). They stay as they are while the mean under test moves, or the bounds would have holes.
+        values: in [0, 1], shape (n,).
+        weights: how often each was seen, shape (n,).
+        sizes: of the bets, shape (k,). They stay as they are while the mean under test moves, or the bound could have holes.
+        threshold: ln(1 / alpha).
+
+    Returns:
+        In [0, 1); 0 without evidence.
     """
+    seen = weights > 0
+    values, weights = values[seen], weights[seen]
 
-    sizes: NDArray[np.float64]
+    def rejected(mean: float) -> bool:
+        return log_mean_exp(log_gains(values, mean, sizes) @ weights) >= threshold
 
-    def log_evidence(self, values: NDArray[np.float64], weights: NDArray[np.float64], mean: float) -> float:
-        """Evidence against "the mean is at most `mean`", valid at every peek.
-
-        Args:
-            values: in [0, 1], shape (n,).
-            weights: how often each was seen, shape (n,).
-            mean: m, in (0, 1).
-
-        Returns:
-            Log of the e-value, nats; 0 without values.
-        """
-        return log_mean_exp(log_gains(values, mean, self.sizes) @ weights)
-
-    def lower_bound(self, values: NDArray[np.float64], weights: NDArray[np.float64], threshold: float) -> float:
-        """The mean is above this, at every peek at the level of the threshold; 0 without evidence. Arguments as above."""
-        seen = weights > 0
-        values, weights = values[seen], weights[seen]
-        # Zero and one themselves cannot be tested; they are what is said without evidence.
-        low, high = 1e-12, 1 - 1e-12
-        bound = last_true(lambda mean: self.log_evidence(values, weights, mean) >= threshold, low, high)
-        return 0.0 if bound <= low else bound
+    # Zero and one themselves cannot be tested; they are what is said without evidence.
+    low, high = 1e-12, 1 - 1e-12
+    bound = last_true(rejected, low, high)
+    return 0.0 if bound <= low else bound

@@ -20,7 +20,8 @@ class ErrorCounts:
     """Entities that answers were counted for, and those among them that failed.
 
     An entity counts once in a release, with its first failure: a client that always fails is one failure, not a thousand, and
-    it stays on the candidate's side when the share grows, so that counting it again at each step would be no independent evidence.
+    it stays on the candidate's side when the share grows, so that counting it again at each step would be no independent
+    evidence.
 
     Args:
         failures: entities that failed, by side and share at that time.
@@ -83,7 +84,9 @@ class ErrorRatioTest:
 
     def __post_init__(self) -> None:
         require_share("alpha", self.alpha)
-        require(0 < self.baseline <= self.limit < math.inf, "baseline, limit", (self.baseline, self.limit), "0 < baseline <= limit")
+        require(
+            0 < self.baseline <= self.limit < math.inf, "baseline, limit", (self.baseline, self.limit), "0 < baseline <= limit"
+        )
 
     def log_harm(self, failures: Hits) -> float:
         """Log of the e-value against "the ratio is at most the baseline", nats. `failures`: by share, as in SplitCounts."""
@@ -128,9 +131,9 @@ class ErrorRatioTest:
     def requests_to_tell(self, ratio: float, base_rate: float, share_pct: int) -> int | None:
         """Answers on both sides until this test gives its verdict, before anything was seen.
 
-        The evidence grows by `growth_per_request` for each answer, so it takes about (ln(1 / alpha) + c) / growth, where c, between
-        1 and 3, is what the mixture costs. What is returned is where the evidence of the expected failures reaches ln(1 / alpha).
-        That is about the median; one release in ten takes twice as long.
+        The evidence grows by `growth_per_request` for each answer, so it takes about (ln(1 / alpha) + c) / growth, where c,
+        between 1 and 3, is what the mixture costs. What is returned is where the evidence of the expected failures reaches
+        ln(1 / alpha). That is about the median; one release in ten takes twice as long.
 
         Args:
             ratio: assumed ratio of the candidate's error rate to the champion's.
@@ -168,8 +171,8 @@ class ErrorRatioTest:
 def growth_per_request(ratio: float, base_rate: float, share_pct: int) -> float:
     """How much evidence of harm one more answer brings on average, if one knew the ratio.
 
-    With w the share, b the base rate and p = w r / (w r + 1 - w), a failure comes with every 1 / (b (w r + 1 - w)) answers and brings
-    KL(p || w) = p ln(p / w) + (1 - p) ln((1 - p) / (1 - w)).
+    With w the share, b the base rate and p = w r / (w r + 1 - w), a failure comes with every 1 / (b (w r + 1 - w)) answers and
+    brings KL(p || w) = p ln(p / w) + (1 - p) ln((1 - p) / (1 - w)).
 
     Args:
         ratio: r, more than 0.
@@ -193,6 +196,6 @@ def growth_per_request(ratio: float, base_rate: float, share_pct: int) -> float:
 
 @lru_cache(maxsize=256)
 def _failures_needed(test: ErrorRatioTest, share_pct: int) -> int | None:
-    sides = ({share_pct: (1.0, 0.0)}, {share_pct: (0.0, 1.0)})
-    needed = [first_decisive(lambda failures, side=side: test._decides(scaled(side, failures))) for side in sides]  # noqa: SLF001
-    return min((failures for failures in needed if failures is not None), default=None)
+    sides = ({share_pct: (1.0, 0.0)}, {share_pct: (0.0, 1.0)}) needed = [first_decisive(lambda failures, side=side:
+    test._decides(scaled(side, failures))) for side in sides]  # noqa: SLF001 return min((failures for failures in needed if
+    failures is not None), default=None)

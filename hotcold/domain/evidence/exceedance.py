@@ -20,8 +20,8 @@ MASS = 50.0
 class ShareCounts:
     """Hits among observations that are independent of each other.
 
-    Slow answers come in bursts and with certain clients. Count one answer for each closed second or for each entity, or give the
-    share of slow answers in each second to `paired_mean`, which uses all of them.
+    Slow answers come in bursts and with certain clients. Count one answer for each closed second or for each entity, or give
+    the share of slow answers in each second to `paired_mean`, which uses all of them.
 
     Args:
         hits: what is counted: slow answers, failures.
@@ -35,7 +35,9 @@ class ShareCounts:
     total: int = 0
 
     def __post_init__(self) -> None:
-        require(as_count("hits", self.hits) <= as_count("total", self.total), "hits", self.hits, f"at most the total, {self.total}")
+        require(
+            as_count("hits", self.hits) <= as_count("total", self.total), "hits", self.hits, f"at most the total, {self.total}"
+        )
 
     def merge(self, other: ShareCounts) -> ShareCounts:
         """The counts of both; the order does not matter."""
@@ -86,11 +88,11 @@ class ExceedanceTest:
 
     def log_harm(self, hits: float, total: float) -> float:
         """Log of the e-value against "the share is at most the allowed one", nats."""
-        return float(log_evidence_above(hits, total - hits, self.allowed, self.mass))
+        return log_evidence_above(hits, total - hits, self.allowed, self.mass)
 
     def log_safe(self, hits: float, total: float) -> float:
         """Log of the e-value against "the share is the allowed one or more", nats."""
-        return float(log_evidence_above(total - hits, hits, 1 - self.allowed, self.mass))
+        return log_evidence_above(total - hits, hits, 1 - self.allowed, self.mass)
 
     def verdict(self, counts: ShareCounts) -> Verdict:
         """The verdict alone, in microseconds."""
@@ -186,5 +188,5 @@ def _lower_bound(hits: float, total: float, alpha: float, mass: float) -> float:
     if not hits:
         return 0.0
     low, high = 1e-9, min(hits / total, 1 - 1e-9)
-    bound = last_true(lambda share: bool(log_evidence_above(hits, total - hits, share, mass) >= needed), low, high)
+    bound = last_true(lambda share: log_evidence_above(hits, total - hits, share, mass) >= needed, low, high)
     return 0.0 if bound <= low else bound

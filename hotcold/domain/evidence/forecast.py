@@ -1,7 +1,8 @@
 """How many more observations it takes until a test can tell, if things go on as they are or as assumed.
 
-A test's evidence is a function of counts. If things go on, the counts grow in proportion, so the forecast is the multiple of them
-at which the verdict is no longer UNKNOWN. That has every cost of the test in it, and needs no formula of its own for each.
+A test's evidence is a function of counts. If things go on, the counts grow in proportion, so the forecast is the multiple of
+them at which the verdict is no longer UNKNOWN. That has every cost of the test in it, and needs no formula of its own for
+each.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
 """E-process for "whose was it?": did the candidate get more than its share of something, given the split at each time?
 
 Given that one of the two sides is hit, it is the candidate with probability p_w(r) = w r / (w r + 1 - w), where w is the
-candidate's share and r how much more often it is hit than the champion, for equal traffic. Against "r is at most r0" the process
-bets on every r of a grid above r0 at once:
+candidate's share and r how much more often it is hit than the champion, for equal traffic. Against "r is at most r0" the
+process bets on every r of a grid above r0 at once:
 
     E(r0) = mean over k of the product over hits of  p_w(k r0) / p_w(r0)              if it was the candidate
                                                      (1 - p_w(k r0)) / (1 - p_w(r0))  if it was the champion
 
-Each factor has the expectation 1 at r0 and less below it, whatever w was, so E(r0) is a supermartingale for every r up to r0. Each
-factor also falls as r0 grows, so the set of rejected r0 has no holes and its end is a confidence bound. Only the number of hits per
-side and share matters, not their order. Traffic that swings, bursts or differs between entities does no harm: which entity is on
-which side is decided by a hash and has nothing to do with when it fails.
+Each factor has the expectation 1 at r0 and less below it, whatever w was, so E(r0) is a supermartingale for every r up to r0.
+Each factor also falls as r0 grows, so the set of rejected r0 has no holes and its end is a confidence bound. Only the number
+of hits per side and share matters, not their order. Traffic that swings, bursts or differs between entities does no harm:
+which entity is on which side is decided by a hash and has nothing to do with when it fails.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hotcold.domain.evidence.crossing import last_true_ratio
 
-# Multiples of the ratio that is tested. The smallest is the least excess that is worth finding, the largest a disaster; a grid twice
-# as fine, or half, changes the median time to find a ratio by less than a tenth.
+# Multiples of the ratio that is tested. The smallest is the least excess that is worth finding, the largest a disaster; a grid
+# twice as fine, or half, changes the median time to find a ratio by less than a tenth.
 MULTIPLES = np.geomspace(1.1, 50.0, 16)
 # Candidate's share in percent to (candidate's hits, champion's hits). Forecasts scale counts, so these need not be integers.
 Hits = Mapping[int, tuple[float, float]]
@@ -48,7 +49,7 @@ def log_evidence_above(hits: Hits, ratio: float) -> float:
     wealth = np.zeros(len(MULTIPLES))
     for share_pct, (candidate, champion) in hits.items():
         if 0 < share_pct < 100:
-            gain, loss = log_factors(share_pct, ratio)
+            gain, loss = log_factors(share_pct / 100, ratio)
             wealth += candidate * gain + champion * loss
     return log_mean_exp(wealth)
 
@@ -60,14 +61,50 @@ def log_evidence_below(hits: Hits, ratio: float) -> float:
 
 
 @lru_cache(maxsize=4096)
-def log_factors(share_pct: int, ratio: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Log of what each bet of the grid gains by a hit of the candidate and by one of the champion, shape (16,) each."""
-    share = share_pct / 100
+def log_factors(share: float, ratio: float = 1.0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Log of what each bet of the grid gains by a hit of the candidate and by one of the champion, shape (16,) each.
+
+    Args:
+        share: candidate's share, in (0, 1).
+        ratio: r0, more than 0.
+    """
     loss = np.log((share * ratio + 1 - share) / (share * ratio * MULTIPLES + 1 - share))
     gain = np.log(MULTIPLES) + loss
     for factors in (gain, loss):
         factors.flags.writeable = False
     return gain, loss
+
+
+@lru_cache(maxsize=64)
+def _log_factor_matrix(share: float) -> NDArray[np.float64]:
+    return np.stack(log_factors(share), axis=1)
+
+
+def log_share_evidence(hits: NDArray[Any], misses: NDArray[Any], share: float, kept: float = 0.0) -> NDArray[np.float64]:
+    """Evidence against "the share of hits is at most `share`" for many pairs of counts at once.
+
+    It is the same process, with one share and the ratio 1. For single pairs `beta_mixture` sees small excesses sooner; this
+    one is ten times as fast.
+
+    Args:
+        hits: shape (n,).
+        misses: shape (n,).
+        share: in (0, 1).
+        kept: part of the stake that is not bet, in [0, 1); the e-value never falls below it.
+
+    Returns:
+        Logs of the e-values, nats, shape (n,).
+    """
+    counts = np.empty((2, len(hits)))
+    counts[0], counts[1] = hits, misses
+    wealth = _log_factor_matrix(share) @ counts
+    greatest = np.maximum.reduce(wealth)
+    if kept:
+        greatest = np.maximum(greatest, 0.0)
+    wealth -= greatest
+    np.exp(wealth, out=wealth)
+    won = np.add.reduce(wealth) * ((1 - kept) / len(wealth))
+    return np.asarray(np.log(won + kept * np.exp(-greatest)) + greatest)
 
 
 def log_mean_exp(logs: NDArray[np.float64]) -> float:
@@ -101,10 +138,13 @@ def likely_ratio(hits: Hits) -> float | None:
         return 0.0
     if not any(champion for _, champion in telling.values()):
         return math.inf
-    return last_true_ratio(lambda ratio: _excess(telling, ratio) >= 0)
+    return last_true_ratio(lambda ratio: excess(telling, ratio) >= 0)
 
 
-def _excess(hits: Hits, ratio: float) -> float:
-    """Candidate's hits beyond those expected under a ratio; falls as the ratio grows."""
-    odds = {share_pct: ratio * share_pct / (100 - share_pct) for share_pct in hits}
-    return sum(pair[0] - sum(pair) * odds[share_pct] / (1 + odds[share_pct]) for share_pct, pair in hits.items())
+def excess(hits: Hits, ratio: float) -> float:
+    """Candidate's hits beyond those expected under a ratio. It falls as the ratio grows, and is 0 at the likeliest one."""
+    total = 0.0
+    for share_pct, (candidate, champion) in hits.items():
+        weight = ratio * share_pct
+        total += candidate - (candidate + champion) * weight / (weight + 100 - share_pct)
+    return total

@@ -1,13 +1,14 @@
 """Values in [-1, 1] as integer counts on a fixed grid, without moving their mean.
 
-The grid is the one floating-point numbers have, coarser: eight steps per power of two, down to 2^-16, and zero. Score differences
-are tiny as a rule, and a uniform grid fine enough for them would have a hundred thousand points where this one has 259. A value
-between two points is not rounded to one of them, which would move the mean by up to a sixteenth of the value, far more than the
-change one looks for. It is shared out: so much of it to the point below and the rest to the point above that the mean stays. Shares
-are in units of 1 / 65,536, integers, so that the counts add up exactly in any order.
+The grid is the one floating-point numbers have, coarser: eight steps per power of two, down to 2^-16, and zero. Score
+differences are tiny as a rule, and a uniform grid fine enough for them would have a hundred thousand points where this one has
+259. A value between two points is not rounded to one of them, which would move the mean by up to a sixteenth of the value, far
+more than the change one looks for. It is shared out: so much of it to the point below and the rest to the point above that the
+mean stays. Shares are in units of 1 / 65,536, integers, so that the counts add up exactly in any order.
 
-What is lost: the value is rounded to such a unit, which moves no mean by more than ROUNDING, and `bets` widens its limits by that;
-and the value looks a little more spread than it is. The log of a bet's gain is concave, so sharing out never makes evidence larger.
+What is lost: the value is rounded to such a unit, which moves no mean by more than ROUNDING, and `bets` widens its limits by
+that; and the value looks a little more spread than it is. The log of a bet's gain is concave, so sharing out never makes
+evidence larger.
 """
 
 from __future__ import annotations
@@ -113,8 +114,8 @@ def count_values(values: NDArray[Any], scale: float = 1.0) -> ValueCounts:
 
     Args:
         values: shape (n,).
-        scale: what counts as 1; a value beyond it is clipped to it, so that the mean is one of clipped values. A scale of the size
-            of the values tells sooner, since the evidence has to reckon with a value as large as the scale at any time.
+        scale: what counts as 1; a value beyond it is clipped to it, so that the mean is one of clipped values. A scale of the
+            size of the values tells sooner, since the evidence has to reckon with a value as large as the scale at any time.
 
     Raises:
         EvidenceError: the scale is not a positive number, or the values are no vector.
