@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from hotcold.domain.evidence.arguments import read_keys, require, require_share, threshold
 from hotcold.domain.evidence.finding import Finding, decide, explain, scaled
@@ -126,7 +125,12 @@ class ErrorRatioTest:
 
     def failures_needed(self, share_pct: int) -> int | None:
         """The fewest failures that give a verdict: all of them the candidate's, or all the champion's."""
-        return _failures_needed(self, share_pct)
+        candidates, champions = {share_pct: (1.0, 0.0)}, {share_pct: (0.0, 1.0)}
+        needed = (
+            first_decisive(lambda failures: self._decides(scaled(candidates, failures))),
+            first_decisive(lambda failures: self._decides(scaled(champions, failures))),
+        )
+        return min((failures for failures in needed if failures is not None), default=None)
 
     def requests_to_tell(self, ratio: float, base_rate: float, share_pct: int) -> int | None:
         """Answers on both sides until this test gives its verdict, before anything was seen.
@@ -192,10 +196,3 @@ def growth_per_request(ratio: float, base_rate: float, share_pct: int) -> float:
     failures = base_rate * (share * ratio + 1 - share)
     hit = share * ratio / (share * ratio + 1 - share)
     return failures * (hit * math.log(hit / share) + (1 - hit) * math.log((1 - hit) / (1 - share)))
-
-
-@lru_cache(maxsize=256)
-def _failures_needed(test: ErrorRatioTest, share_pct: int) -> int | None:
-    sides = ({share_pct: (1.0, 0.0)}, {share_pct: (0.0, 1.0)}) needed = [first_decisive(lambda failures, side=side:
-    test._decides(scaled(side, failures))) for side in sides]  # noqa: SLF001 return min((failures for failures in needed if
-    failures is not None), default=None)

@@ -121,7 +121,7 @@ def number(value: float) -> str:
         return "unknown"
     if math.isinf(value):
         return "infinity" if value > 0 else "minus infinity"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
 
 def quantity(value: float, unit: str) -> str:

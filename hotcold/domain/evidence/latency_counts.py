@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -114,7 +115,7 @@ def no_latencies(edges_us: list[int] | tuple[int, ...]) -> LatencyCounts:
     """
     edges = tuple(as_count("edge of a bin", edge) for edge in edges_us)
     require(bool(edges), "edges of the bins", "missing", "at least one")
-    ascending = all(before < after for before, after in zip(edges, edges[1:], strict=False))
+    ascending = all(before < after for before, after in pairwise(edges))
     require(ascending, "edges of the bins", edges, "ascending")
     return LatencyCounts(edges, np.zeros(len(edges) + 1, dtype=np.int64))
 

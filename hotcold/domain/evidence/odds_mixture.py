@@ -103,8 +103,10 @@ def log_share_evidence(hits: NDArray[Any], misses: NDArray[Any], share: float, k
         greatest = np.maximum(greatest, 0.0)
     wealth -= greatest
     np.exp(wealth, out=wealth)
-    won = np.add.reduce(wealth) * ((1 - kept) / len(wealth))
-    return np.asarray(np.log(won + kept * np.exp(-greatest)) + greatest)
+    mean = np.add.reduce(wealth) * ((1 - kept) / len(wealth))
+    if kept:
+        mean += kept * np.exp(-greatest)
+    return np.asarray(np.log(mean) + greatest)
 
 
 def log_mean_exp(logs: NDArray[np.float64]) -> float:

@@ -82,7 +82,7 @@ class SampleRatioTest:
             ),
             alpha=self.alpha,
             why=self._explain(verdict),
-            seen=f"{entities.candidate:,} of {entities.total:,} entities came to the candidate, {number(expected)} were expected",
+            seen=f"{entities.candidate:,} of {entities.total:,} entities came to the candidate, {number(expected)} expected",
         )
 
     def _verdict(self, entities: Hits) -> Verdict:
@@ -115,8 +115,7 @@ class SampleRatioTest:
     def _explain(self, verdict: Verdict) -> str:
         within = f"between {number(1 / (1 + self.tolerance))} and {number(1 + self.tolerance)}"
         if verdict is Verdict.HARM:
-            return "The split cannot be the configured one: answers of one side are lost or doubled, and what was counted means
-            nothing"
+            return "The split is not the configured one: answers are lost or doubled, and what was counted means nothing"
         if verdict is Verdict.SAFE:
             return f"All values within the bounds are {within}"
         return f"It is an alarm once 1 is outside the bounds, SAFE once both bounds are {within}"

@@ -30,7 +30,8 @@ class SplitCounts:
             candidate, champion = (as_count("count", count) for count in counts)
             if candidate or champion:
                 kept[share_pct] = (candidate, champion)
-        object.__setattr__(self, "by_share", kept)
+        # In one order, so that sums over the shares are the same to the last bit whatever was merged first.
+        object.__setattr__(self, "by_share", dict(sorted(kept.items())))
 
     @property
     def candidate(self) -> int:
@@ -57,7 +58,7 @@ class SplitCounts:
 
     def to_json(self) -> dict[str, object]:
         """As plain JSON values: share to the two counts."""
-        return {str(share_pct): list(counts) for share_pct, counts in sorted(self.by_share.items())}
+        return {str(share_pct): list(counts) for share_pct, counts in self.by_share.items()}
 
     @classmethod
     def from_json(cls, document: Mapping[str, object]) -> SplitCounts:

@@ -52,7 +52,8 @@ class ValueCounts:
     Args:
         weights: by point, in units of 1 / 65,536 value, shape (259,), int64; read-only.
         clipped: values beyond -1 or 1, which count as -1 or 1.
-        invalid: values that are NaN or infinite; they are in no weight, but as long as there are any, nothing is SAFE.
+        invalid: values that are NaN, which are in no weight, or infinite, which are clipped as well. As long as there are any,
+            nothing is SAFE.
     """
 
     weights: NDArray[np.int64] = field(default_factory=_nothing)
@@ -73,7 +74,7 @@ class ValueCounts:
 
     @property
     def total(self) -> int:
-        """Values that are numbers."""
+        """Values that are not NaN."""
         return int(self.weights.sum()) // UNITS
 
     @property
@@ -123,15 +124,16 @@ def count_values(values: NDArray[Any], scale: float = 1.0) -> ValueCounts:
     require(0 < scale < float("inf"), "scale", scale, "more than 0, finite")
     values = np.asarray(values, dtype=np.float64)
     require(values.ndim == 1, "shape of the values", values.shape, "(n,)")
-    finite = values[np.isfinite(values)] / scale
-    sizes = np.abs(finite)
+    usable = values[~np.isnan(values)] / scale
+    sizes = np.abs(usable)
     clipped = int(np.count_nonzero(sizes > 1.0))
     sizes = np.minimum(sizes, 1.0)
     # Seen from zero: the last point that is not beyond the value, and how much of the value goes to the next one.
     inner = np.clip((sizes.view(np.int64) >> _SHIFT) - (_FIRST - 1), 0, len(_WIDTHS) - 1)
     outwards = np.rint((sizes - _SIZES[inner]) * _UNITS_PER_WIDTH[inner])
-    sign = np.sign(finite).astype(np.int64)
+    sign = np.sign(usable).astype(np.int64)
     node = _ZERO + sign * inner
     weights = np.bincount(node, UNITS - outwards, minlength=len(NODES))
     weights += np.bincount(node + sign, outwards, minlength=len(NODES))
-    return ValueCounts(weights.astype(np.int64), clipped, len(values) - len(finite))
+    invalid = len(values) - int(np.count_nonzero(np.isfinite(values)))
+    return ValueCounts(weights.astype(np.int64), clipped, invalid)
