@@ -46,12 +46,11 @@ def log_evidence_above(hits: Hits, ratio: float) -> float:
         Wald (1945), Sequential tests of statistical hypotheses; Robbins (1970), Statistical methods related to the law of the
         iterated logarithm, for mixtures of them.
     """
-    wealth = np.zeros(len(MULTIPLES))
-    for share_pct, (candidate, champion) in hits.items():
-        if 0 < share_pct < 100:
-            gain, loss = log_factors(share_pct / 100, ratio)
-            wealth += candidate * gain + champion * loss
-    return log_mean_exp(wealth)
+    telling = tuple(share_pct for share_pct in hits if 0 < share_pct < 100)
+    if not telling:
+        return 0.0
+    counts = np.array([count for share_pct in telling for count in hits[share_pct]], dtype=np.float64)
+    return log_mean_exp(log_factors(telling, ratio) @ counts)
 
 
 def log_evidence_below(hits: Hits, ratio: float) -> float:
@@ -61,23 +60,22 @@ def log_evidence_below(hits: Hits, ratio: float) -> float:
 
 
 @lru_cache(maxsize=4096)
-def log_factors(share: float, ratio: float = 1.0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Log of what each bet of the grid gains by a hit of the candidate and by one of the champion, shape (16,) each.
+def log_factors(shares_pct: tuple[float, ...], ratio: float = 1.0) -> NDArray[np.float64]:
+    """Log of what each bet of the grid gains by one hit of each side at each share.
 
     Args:
-        share: candidate's share, in (0, 1).
+        shares_pct: n candidate's shares in percent, each in (0, 100).
         ratio: r0, more than 0.
+
+    Returns:
+        Shape (16, 2 n): for each share, the gain by a hit of the candidate and by one of the champion. Read-only.
     """
-    loss = np.log((share * ratio + 1 - share) / (share * ratio * MULTIPLES + 1 - share))
-    gain = np.log(MULTIPLES) + loss
-    for factors in (gain, loss):
-        factors.flags.writeable = False
-    return gain, loss
-
-
-@lru_cache(maxsize=64)
-def _log_factor_matrix(share: float) -> NDArray[np.float64]:
-    return np.stack(log_factors(share), axis=1)
+    share = np.array(shares_pct) / 100
+    by_champion = np.log((share * ratio + 1 - share) / (share * ratio * MULTIPLES[:, np.newaxis] + 1 - share))
+    by_candidate = np.log(MULTIPLES)[:, np.newaxis] + by_champion
+    factors = np.stack((by_candidate, by_champion), axis=2).reshape(len(MULTIPLES), -1)
+    factors.flags.writeable = False
+    return factors
 
 
 def log_share_evidence(hits: NDArray[Any], misses: NDArray[Any], share: float, kept: float = 0.0) -> NDArray[np.float64]:
@@ -97,7 +95,7 @@ def log_share_evidence(hits: NDArray[Any], misses: NDArray[Any], share: float, k
     """
     counts = np.empty((2, len(hits)))
     counts[0], counts[1] = hits, misses
-    wealth = _log_factor_matrix(share) @ counts
+    wealth = log_factors((100 * share,)) @ counts
     greatest = np.maximum.reduce(wealth)
     if kept:
         greatest = np.maximum(greatest, 0.0)
@@ -111,8 +109,8 @@ def log_share_evidence(hits: NDArray[Any], misses: NDArray[Any], share: float, k
 
 def log_mean_exp(logs: NDArray[np.float64]) -> float:
     """Log of the mean of exp(logs), shape (k,), without overflow."""
-    greatest = logs.max()
-    return float(greatest + math.log(np.exp(logs - greatest).mean()))
+    greatest = float(np.maximum.reduce(logs))
+    return greatest + math.log(float(np.add.reduce(np.exp(logs - greatest))) / len(logs))
 
 
 def ratio_bounds(hits: Hits, threshold: float) -> tuple[float, float]:

@@ -158,7 +158,7 @@ def simulate_requests_until_harm(ratio: float, share_pct: int, runs: int = 200, 
     rate = base_rate * (share * ratio + 1 - share)
     answers = np.cumsum(random.geometric(rate, (runs, 1000)), axis=1)
     is_candidate = random.random(answers.shape) < share * ratio / (share * ratio + 1 - share)
-    gain, loss = log_factors(share)
+    gain, loss = log_factors((share_pct,)).T
     wealth = np.cumsum(np.where(is_candidate[..., np.newaxis], gain, loss), axis=1)
     evidence = np.log(np.exp(np.minimum(wealth, 500)).mean(axis=2))
     reached = evidence >= math.log(20)
