@@ -25,6 +25,7 @@
     │   └── ReadersBehindError        some readers do not see what they should; names their outputs
     ├── ScoreStoreError           the score store cannot be read or written as asked
     │   └── NoScoresError             no table of the model is published there
+    ├── EvidenceError             counts that cannot be, or a statistical test asked for what it cannot tell
     ├── RegistryError             the MLflow registry lacks something or cannot be reached
     ├── DatabaseError             the release database cannot be reached or has another layout
     ├── EdgeError                 Envoy refused a configuration or did not confirm it
@@ -181,6 +182,10 @@ class ScoreStoreError(HotcoldError):
 
 class NoScoresError(ScoreStoreError):
     """No table of the model is published in the score store, or the one that is cannot be used."""
+
+
+class EvidenceError(HotcoldError):
+    """Counts that cannot be, or a limit, level or share that no statistical test can work with."""
 
 
 class RegistryError(HotcoldError):
