@@ -24,6 +24,7 @@
     │   └── ReadersBehindError        some readers do not see what they should; names their outputs
     ├── ScoreStoreError           the score store cannot be read or written as asked
     │   └── NoScoresError             no table of the model is published there
+    ├── PredictionLogError        a log segment or archive of answers cannot be read or made
     ├── RegistryError             the MLflow registry lacks something or cannot be reached
     ├── DatabaseError             the release database cannot be reached or has another layout
     ├── EdgeError                 Envoy refused a configuration or did not confirm it
@@ -176,6 +177,10 @@ class ScoreStoreError(HotcoldError):
 
 class NoScoresError(ScoreStoreError):
     """No table of the model is published in the score store, or the one that is cannot be used."""
+
+
+class PredictionLogError(HotcoldError):
+    """A log segment or archive of answers that cannot be read or made."""
 
 
 class RegistryError(HotcoldError):

@@ -217,8 +217,8 @@ def test_a_scikit_learn_model_and_a_graph_can_be_packaged(small_source: SourceFa
 def test_only_what_a_replica_needs_is_required(small_package: Manifest, bento_home: Path) -> None:
     text = (package_dir(small_package.ref, bento_home).parent / "env" / "python" / "requirements.txt").read_text()
     names = {line.partition("==")[0] for line in text.split() if "==" in line}
-    store = {"lmdb", "redis", "xxhash"}
-    assert {"bentoml", "numpy", "onnxruntime", "orjson", "uvicorn", "uvloop", "httptools"} | store == names
+    more = {"lmdb", "pyarrow", "redis", "xxhash"}
+    assert {"bentoml", "numpy", "onnxruntime", "orjson", "uvicorn", "uvloop", "httptools"} | more == names
 
 
 @pytest.mark.parametrize(
