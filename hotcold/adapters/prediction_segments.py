@@ -35,6 +35,18 @@ class Segment:
     is_torn: bool
 
 
+def list_models(root: Path) -> list[str]:
+    """Models that have a log.
+
+    Args:
+        root: folder of the log.
+    """
+    try:
+        return sorted(path.name for path in root.iterdir() if path.is_dir())
+    except FileNotFoundError:
+        return []
+
+
 def list_segments(folder: Path) -> dict[SegmentName, os.stat_result]:
     """Segments of a model and what the file system says of each; empty if there is no such folder.
 
@@ -56,12 +68,11 @@ def list_segments(folder: Path) -> dict[SegmentName, os.stat_result]:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Nobody writes to the segment any more.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    """Nobody writes to a segment any more; False if it is gone."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
     try:
         return _is_unlocked(handle)
     finally:
@@ -82,7 +93,7 @@ def read_segment(folder: Path, name: SegmentName) -> Segment:
     handle = os.open(folder / name.file, os.O_RDONLY | os.O_CLOEXEC)
     with os.fdopen(handle, "rb") as file:
         # In this order: a writer that ends in between has written all before.
-        is_abandoned = _is_unlocked(handle)
+        is_left = _is_unlocked(handle)
         content = file.read()
     source = pa.BufferReader(content)
     try:
@@ -101,8 +112,8 @@ def read_segment(folder: Path, name: SegmentName) -> Segment:
         name,
         origin,
         pa.Table.from_batches(batches, SCHEMA),
-        is_done=is_closed or is_abandoned,
-        is_torn=is_abandoned and not is_closed and end < len(content),
+        is_done=is_closed or is_left,
+        is_torn=is_left and not is_closed and end < len(content),
     )
 
 
