@@ -260,9 +260,10 @@ def test_reading_during_rotation_and_compaction_loses_and_doubles_nothing(tmp_pa
         with running_writer(tmp_path, "w1", **quick) as first, running_writer(tmp_path, "w2", **quick) as second:
             deadline = time.monotonic() + 6
             while time.monotonic() < deadline:
-                for piece, cursor in reader.read(cursor, Window(columns=("request_id",))):
+                for piece, moved in reader.read(cursor, Window(columns=("request_id",))):
                     found.update(ids_of([piece]))
                     assert 0 == piece.place.missing
+                    cursor = moved
                 looks += 1
             first.kill()
             first.wait()
