@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hotcold.domain.headers import ENTITY_HEADER, SEGMENT_HEADER, SHADOW_HEADER
+from hotcold.domain.headers import ENTITY_HEADER, SEGMENT_HEADER, SHADOW_HEADER, VARIANT_HEADER
 from hotcold.domain.inference import Scores
 from hotcold.domain.prediction import MAX_ENTITY_BYTES, MAX_SEGMENT_BYTES, Prediction, is_shadow
 from hotcold.domain.schema import Matrix
@@ -19,6 +19,7 @@ from services.serving import served_package
 
 SCOPE_KEY = "hotcold.exchange"
 _ENTITY, _SEGMENT, _SHADOW = ENTITY_HEADER.encode(), SEGMENT_HEADER.encode(), SHADOW_HEADER.encode()
+_VARIANT = VARIANT_HEADER.encode()
 _TIMED_OUT = 504
 _SANE_ID = re.compile(rb"[A-Za-z0-9_.-]{1,128}")
 
@@ -95,6 +96,7 @@ class Exchange:
             self.arrived_us,
             self.status,
             is_shadow(headers.get(_SHADOW)),
+            _VARIANT in headers,
             entity if entity is None else entity[:MAX_ENTITY_BYTES],
             segment if segment is None else segment[:MAX_SEGMENT_BYTES],
             self.matrix,

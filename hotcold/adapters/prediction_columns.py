@@ -1,12 +1,13 @@
 """The Arrow layout of the prediction log: one row per request, its scores and features as lists.
 
-Arrays are made from buffers. From Python lists pyarrow would make them as well, but imports pandas first, which takes half a
-second and 50 MiB in each replica.
+Answers are packed while they are hot: kept as Python objects until a batch of them is written, they would cost three times as
+much. Arrays are made from buffers: from Python lists pyarrow would make them as well, but imports pandas first, which takes half
+a second and 50 MiB in each replica.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ SCHEMA = pa.schema(
         ("at", pa.timestamp("us", "UTC")),
         ("status", pa.uint16()),
         ("shadow", pa.bool_()),
+        # Asked by a header for this slot, as smoke tests do: no evidence.
+        ("tester", pa.bool_()),
         ("entity", pa.string()),
         ("segment", pa.string()),
         # One per row of the request; null where there is no answer.
@@ -39,6 +42,24 @@ SCHEMA = pa.schema(
 )
 _ORIGIN_KEY = b"hotcold"
 _ITEM_BYTES = 4
+
+# What is of one size in each answer: arrival, status, flags, lengths in bytes of what is not, hash, clocks.
+_HEAD = struct.Struct("<qHBHHHIIQ4d")
+_HEAD_TYPE = np.dtype(
+    [
+        ("at", "<i8"),
+        ("status", "<u2"),
+        ("flags", "u1"),
+        ("request_id", "<u2"),
+        ("entity", "<u2"),
+        ("segment", "<u2"),
+        ("scores", "<u4"),
+        ("features", "<u4"),
+        ("features_hash", "<u8"),
+        ("clocks", "<f8", (4,)),
+    ]
+)
+_SHADOW, _TESTER, _ENTITY, _SEGMENT, _SCORES, _FEATURES, _MATRIX = (1 << bit for bit in range(7))
 
 
 def schema_of(origin: Origin) -> pa.Schema:
@@ -62,85 +83,121 @@ def origin_of(schema: pa.Schema) -> Origin:
     return origin
 
 
-def encode(predictions: Sequence[Prediction], feature_rate: float, dropped: int) -> pa.RecordBatch:
-    """Answers as columns.
+class PackedAnswers:
+    """Answers that wait to be written.
 
     Args:
-        predictions: n >= 1 answers.
         feature_rate: share of requests whose features are kept.
-        dropped: answers that were lost since the batch before; the first row says so.
-
-    Returns:
-        n rows of SCHEMA.
     """
-    ids, arrived, status, shadow, entities, segments, matrices, scores, *clocks = zip(*predictions, strict=True)
-    rows = [None if matrix is None else matrix.tobytes() for matrix in matrices]
-    kept = [
-        content[: MAX_FEATURE_ROWS * matrix.itemsize * matrix.shape[1]]
-        if content is not None and keeps_features(request_id, feature_rate)
-        else None
-        for request_id, matrix, content in zip(ids, matrices, rows, strict=True)
-    ]
-    hashes = [0 if content is None else hash_features(content) for content in rows]
-    lost = np.zeros(len(ids), dtype=np.uint32)
-    lost[0] = dropped
-    columns = [
-        _texts([request_id.encode() for request_id in ids]),
-        _numbers(pa.timestamp("us", "UTC"), np.array(arrived, dtype=np.int64)),
-        _numbers(pa.uint16(), np.array(status, dtype=np.uint16)),
-        pa.Array.from_buffers(pa.bool_(), len(ids), [None, _bits(shadow)]),
-        _texts(entities),
-        _texts(segments),
-        _lists([None if score is None else score.tobytes() for score in scores]),
-        _lists(kept),
-        _numbers(pa.uint64(), np.array(hashes, dtype=np.uint64), _validity(rows)),
-        *(_numbers(pa.uint32(), stage) for stage in _stages_us(np.array(clocks))),
-        _numbers(pa.uint32(), lost),
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+
+    def __init__(self, feature_rate: float = 1.0) -> None:
+        self._feature_rate = feature_rate
+        self._heads, self._ids, self._entities, self._segments = bytearray(), bytearray(), bytearray(), bytearray()
+        self._scores, self._features = bytearray(), bytearray()
+        self.count = 0
+        self.size_bytes = 0
+
+    def add(self, prediction: Prediction) -> None:
+        """Append an answer; takes two microseconds and a copy of its arrays.
+
+        Raises:
+            struct.error: a number or a text is larger than an answer can have it; nothing was appended.
+        """
+        request_id, arrived_us, status, shadow, tester, entity, segment, matrix, scores, *clocks = prediction
+        name, rows, values, features_hash = request_id.encode(), b"", b"", 0
+        flags = shadow * _SHADOW | tester * _TESTER
+        if entity is not None:
+            flags |= _ENTITY
+        if segment is not None:
+            flags |= _SEGMENT
+        if matrix is not None:
+            rows = matrix.tobytes()
+            features_hash = hash_features(rows)
+            if keeps_features(request_id, self._feature_rate):
+                flags |= _MATRIX | _FEATURES
+                rows = rows[: MAX_FEATURE_ROWS * matrix.shape[1] * _ITEM_BYTES]
+            else:
+                flags, rows = flags | _MATRIX, b""
+        if scores is not None:
+            flags, values = flags | _SCORES, scores.tobytes()
+        entity, segment = entity or b"", segment or b""
+        lengths = len(name), len(entity), len(segment), len(values), len(rows)
+        self._heads += _HEAD.pack(arrived_us, status, flags, *lengths, features_hash, *clocks)
+        self._ids += name
+        self._entities += entity
+        self._segments += segment
+        self._scores += values
+        self._features += rows
+        self.count += 1
+        self.size_bytes += _HEAD.size + sum(lengths)
+
+    def encode(self, dropped: int) -> pa.RecordBatch:
+        """All of them as columns; nothing may be added afterwards.
+
+        Args:
+            dropped: answers that were lost since the batch before; the first row says so.
+
+        Returns:
+            Rows of SCHEMA, one at least.
+        """
+        heads = np.frombuffer(self._heads, dtype=_HEAD_TYPE)
+        flags, lost = heads["flags"], np.zeros(len(heads), dtype=np.uint32)
+        lost[0] = dropped
+        columns = [
+            _texts(self._ids, heads["request_id"]),
+            _numbers(pa.timestamp("us", "UTC"), heads["at"]),
+            _numbers(pa.uint16(), heads["status"]),
+            *(pa.Array.from_buffers(pa.bool_(), len(heads), [None, _bits(flags & bit)]) for bit in (_SHADOW, _TESTER)),
+            _texts(self._entities, heads["entity"], flags & _ENTITY),
+            _texts(self._segments, heads["segment"], flags & _SEGMENT),
+            _lists(self._scores, heads["scores"], flags & _SCORES),
+            _lists(self._features, heads["features"], flags & _FEATURES),
+            _numbers(pa.uint64(), heads["features_hash"], flags & _MATRIX),
+            *(_numbers(pa.uint32(), stage) for stage in _stages_us(heads["clocks"])),
+            _numbers(pa.uint32(), lost),
+        ]
+        return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
 
 def _stages_us(clocks: NDArray[np.float64]) -> list[NDArray[np.uint32]]:
     """Time before, in and after the engine. A stage that was not reached took no time; the one before took all of it."""
-    started, decoded, scored, answered = clocks
+    started, decoded, scored, answered = clocks.T
     decoded = np.where(decoded > 0, decoded, answered)
     ended = np.where(scored > 0, scored, decoded)
     stages = (decoded - started, ended - decoded, np.where(scored > 0, answered - scored, 0.0))
     return [np.clip(np.rint(stage * 1e6), 0, 2**32 - 1).astype(np.uint32) for stage in stages]
 
 
-def _bits(flags: Sequence[bool]) -> pa.Buffer:
-    return pa.py_buffer(np.packbits(np.array(flags, dtype=np.bool_), bitorder="little"))
+def _bits(flags: NDArray[np.uint8]) -> pa.Buffer:
+    return pa.py_buffer(np.packbits(flags != 0, bitorder="little"))
 
 
-def _validity(values: Sequence[Any]) -> pa.Buffer | None:
-    return _bits([value is not None for value in values]) if None in values else None
+def _validity(is_known: NDArray[np.uint8] | None) -> pa.Buffer | None:
+    return None if is_known is None or is_known.all() else _bits(is_known)
 
 
-def _offsets(lengths: Sequence[int]) -> pa.Buffer:
+def _offsets(lengths: NDArray[Any]) -> NDArray[np.int32]:
     offsets = np.zeros(len(lengths) + 1, dtype=np.int32)
     np.cumsum(lengths, out=offsets[1:])
-    return pa.py_buffer(offsets)
+    return offsets
 
 
-def _texts(values: Sequence[bytes | None]) -> pa.Array:
-    known = [value or b"" for value in values]
-    content = b"".join(known)
+def _texts(content: bytearray | bytes, lengths: NDArray[Any], is_known: NDArray[np.uint8] | None = None) -> pa.Array:
+    offsets = _offsets(lengths)
     if not content.isascii():
         # Headers are bytes, and nobody checked that they are UTF-8.
-        known = [value.decode("utf-8", "replace").encode() for value in known]
-        content = b"".join(known)
-    buffers = [_validity(values), _offsets([len(value) for value in known]), pa.py_buffer(content)]
-    return pa.Array.from_buffers(pa.string(), len(values), buffers)
+        texts = [content[begin:end].decode("utf-8", "replace").encode() for begin, end in zip(offsets, offsets[1:], strict=False)]
+        content, offsets = b"".join(texts), _offsets(np.array([len(text) for text in texts]))
+    buffers = [_validity(is_known), pa.py_buffer(offsets), pa.py_buffer(content)]
+    return pa.Array.from_buffers(pa.string(), len(lengths), buffers)
 
 
-def _numbers(kind: pa.DataType, values: NDArray[Any], validity: pa.Buffer | None = None) -> pa.Array:
-    return pa.Array.from_buffers(kind, len(values), [validity, pa.py_buffer(values)])
+def _numbers(kind: pa.DataType, values: NDArray[Any], is_known: NDArray[np.uint8] | None = None) -> pa.Array:
+    return pa.Array.from_buffers(kind, len(values), [_validity(is_known), pa.py_buffer(np.ascontiguousarray(values))])
 
 
-def _lists(rows: Sequence[bytes | None]) -> pa.Array:
+def _lists(content: bytearray, lengths: NDArray[Any], is_known: NDArray[np.uint8]) -> pa.Array:
     """Lists of float32 from their bytes."""
-    content = b"".join([row for row in rows if row is not None])
     values = pa.Array.from_buffers(pa.float32(), len(content) // _ITEM_BYTES, [None, pa.py_buffer(content)])
-    offsets = _offsets([0 if row is None else len(row) // _ITEM_BYTES for row in rows])
-    return pa.Array.from_buffers(pa.list_(pa.float32()), len(rows), [_validity(rows), offsets], children=[values])
+    buffers = [_validity(is_known), pa.py_buffer(_offsets(lengths // _ITEM_BYTES))]
+    return pa.Array.from_buffers(pa.list_(pa.float32()), len(lengths), buffers, children=[values])

@@ -1,4 +1,4 @@
-"""Writes the prediction log of a replica: answers go into a bounded queue, a thread of its own brings them to the disk.
+"""Writes the prediction log of a replica: answers are packed into a bounded queue, a thread of its own brings them to the disk.
 
 Whatever happens to the disk, the answers go on: what cannot be kept is dropped and counted, in the log itself too. The thread
 writes four times a second, so that little is lost when the process is killed.
@@ -9,19 +9,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from hotcold.adapters.prediction_columns import encode, schema_of
+from hotcold.adapters.prediction_columns import PackedAnswers, schema_of
 from hotcold.adapters.segment_file import SegmentFile
 from hotcold.domain.errors import PredictionLogError
 from hotcold.domain.prediction import Origin, Prediction, SegmentName
 
-# The interpreter is kept for half a millisecond by as many answers; requests wait no longer for it.
-_ANSWERS_AT_ONCE = 256
 _CLOSE_TIMEOUT_S = 3.0
 _log = logging.getLogger("hotcold.predictions")
 
@@ -37,7 +34,7 @@ class LogOptions:
         feature_rate: share of requests whose features are kept, 0 to 1.
         flush_s: longest stay in the queue, unless the disk is slow.
         queue_answers: most answers in the queue.
-        queue_bytes: most bytes of features in the queue.
+        queue_bytes: most bytes in the queue.
     """
 
     root: Path
@@ -68,7 +65,7 @@ class LogCounts:
     Args:
         written: answers in the log.
         dropped_full: answers dropped because the queue was full.
-        dropped_failed: answers dropped because the disk did not take them.
+        dropped_failed: answers dropped because the disk did not take them, or because of what they are.
         written_bytes: written to segments.
         segments: begun.
         queued: answers that wait.
@@ -95,10 +92,10 @@ class PredictionLog:
         self._schema = schema_of(origin)
         self._writer = origin.writer
         self._folder = options.root / origin.model
-        self._queue: deque[Prediction] = deque()
-        # Each of these has one thread that writes it, so none needs a lock.
-        self._offered_bytes = self._taken_bytes = 0
-        self._dropped_full = self._dropped_failed = self._told_dropped = 0
+        # Held for moments: while an answer is added, and while the queue is taken.
+        self._lock = threading.Lock()
+        self._queue = PackedAnswers(options.feature_rate)
+        self._dropped_full = self._dropped_odd = self._dropped_failed = self._told_dropped = 0
         self._written = self._written_bytes = self._segments = 0
         self._segment: SegmentFile | None = None
         self._rotate_at_s = 0.0
@@ -112,26 +109,28 @@ class PredictionLog:
         self._thread.start()
 
     def offer(self, prediction: Prediction) -> None:
-        """Hand an answer over; never waits. Its arrays must not change afterwards."""
-        if (
-            len(self._queue) >= self._options.queue_answers
-            or self._offered_bytes - self._taken_bytes >= self._options.queue_bytes
-        ):
-            self._dropped_full += 1
-            return
-        if prediction.matrix is not None:
-            self._offered_bytes += prediction.matrix.nbytes
-        self._queue.append(prediction)
+        """Hand an answer over; never waits, and never fails."""
+        with self._lock:
+            queue = self._queue
+            if queue.count >= self._options.queue_answers or queue.size_bytes >= self._options.queue_bytes:
+                self._dropped_full += 1
+                return
+            try:
+                queue.add(prediction)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the answer is on its way and must not suffer
+                self._dropped_odd += 1
+                if self._dropped_odd == 1:
+                    _log.error("an answer cannot be logged request_id=%s reason=%r", prediction.request_id, error)
 
     def counts(self) -> LogCounts:
         """What became of the answers so far."""
         return LogCounts(
             self._written,
             self._dropped_full,
-            self._dropped_failed,
+            self._dropped_failed + self._dropped_odd,
             self._written_bytes,
             self._segments,
-            len(self._queue),
+            self._queue.count,
         )
 
     def close(self, timeout_s: float = _CLOSE_TIMEOUT_S) -> None:
@@ -144,7 +143,7 @@ class PredictionLog:
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             _log.warning(
-                "the prediction log did not end in %g s folder=%s queued=%d", timeout_s, self._folder, len(self._queue)
+                "the prediction log did not end in %g s folder=%s queued=%d", timeout_s, self._folder, self._queue.count
             )
 
     def _run(self) -> None:
@@ -158,28 +157,25 @@ class PredictionLog:
             self._syncing.join()
 
     def _write_queue(self) -> None:
-        while predictions := self._take():
-            try:
-                self._write(predictions)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it may cost rows of the log but not the thread
-                self._dropped_failed += len(predictions)
-                self._note_outage(error)
-            else:
-                self._written += len(predictions)
-                self._note_recovery()
+        if not self._queue.count:
+            return
+        with self._lock:
+            answers, self._queue = self._queue, PackedAnswers(self._options.feature_rate)
+        try:
+            self._write(answers)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it may cost rows of the log but not the thread
+            self._dropped_failed += answers.count
+            self._note_outage(error)
+        else:
+            self._written += answers.count
+            self._note_recovery()
 
-    def _take(self) -> list[Prediction]:
-        predictions = [self._queue.popleft() for _ in range(min(len(self._queue), _ANSWERS_AT_ONCE))]
-        self._taken_bytes += sum(p.matrix.nbytes for p in predictions if p.matrix is not None)
-        return predictions
-
-    def _write(self, predictions: list[Prediction]) -> None:
-        dropped = self._dropped_full + self._dropped_failed
-        message = encode(predictions, self._options.feature_rate, dropped - self._told_dropped).serialize()
+    def _write(self, answers: PackedAnswers) -> None:
+        dropped = self._dropped_full + self._dropped_failed + self._dropped_odd
+        message = answers.encode(dropped - self._told_dropped).serialize()
         self._open_segment().append(message)
         self._told_dropped = dropped
         self._written_bytes += len(message)
-        self._rotate_if_due()
 
     def _open_segment(self) -> SegmentFile:
         if self._segment is not None and self._segment.is_gone:

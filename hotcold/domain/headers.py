@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# Leads to a slot whatever the split is; what is asked with it is a test, and no evidence.
+VARIANT_HEADER = "x-hotcold-variant"
 ENTITY_HEADER = "x-entity-id"
 SEGMENT_HEADER = "x-hotcold-segment"
 

@@ -38,6 +38,7 @@ class Prediction(NamedTuple):
         arrived_us: when the request arrived, microseconds since the epoch by the replica's clock.
         status: HTTP status of the answer.
         shadow: the request was a copy, its answer was thrown away.
+        tester: the request chose its slot by a header, so the split has no part in it.
         entity: `x-entity-id` as it came; None if the request had none.
         segment: `x-hotcold-segment` as it came; None if the request had none.
         matrix: shape (rows, features); None if the request could not be read.
@@ -52,6 +53,7 @@ class Prediction(NamedTuple):
     arrived_us: int
     status: int
     shadow: bool
+    tester: bool
     entity: bytes | None
     segment: bytes | None
     matrix: Matrix | None
