@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from hotcold.domain.errors import EdgeError
+from hotcold.domain.headers import ENTITY_HEADER, VARIANT_HEADER
 from hotcold.domain.serving import Slot
 
 ROUTES = "hotcold"
-VARIANT_HEADER = "x-hotcold-variant"
-ENTITY_HEADER = "x-entity-id"
 REQUEST_TIMEOUT_S = 5
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,60}")
 _TYPE = "type.googleapis.com/envoy"

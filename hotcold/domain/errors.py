@@ -26,6 +26,7 @@
     ├── ScoreStoreError           the score store cannot be read or written as asked
     │   └── NoScoresError             no table of the model is published there
     ├── EvidenceError             counts that cannot be, or a statistical test asked for what it cannot tell
+    ├── PredictionLogError        a log segment or archive of answers cannot be read or made
     ├── RegistryError             the MLflow registry lacks something or cannot be reached
     ├── DatabaseError             the release database cannot be reached or has another layout
     ├── EdgeError                 Envoy refused a configuration or did not confirm it
@@ -186,6 +187,10 @@ class NoScoresError(ScoreStoreError):
 
 class EvidenceError(HotcoldError):
     """Counts that cannot be, or a limit, level or share that no statistical test can work with."""
+
+
+class PredictionLogError(HotcoldError):
+    """A log segment or archive of answers that cannot be read or made."""
 
 
 class RegistryError(HotcoldError):
