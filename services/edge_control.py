@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from hotcold.adapters.envoy import EdgeFiles, EdgeView, EnvoyAdmin
 from hotcold.domain.edge import EdgeModel, Endpoint, cluster_name, route_document, shadow_name
@@ -157,27 +157,3 @@ class EdgeControl:
         if trouble != self._trouble:
             _LOG.error("edge", extra={"reason": trouble})
         self._trouble = trouble
-
-
-def edge_models(
-    green_pcts: Mapping[str, int | None],
-    ready: Mapping[tuple[str, Slot], Sequence[Endpoint]],
-    champions: Mapping[str, Slot | None],
-) -> tuple[EdgeModel, ...]:
-    """The edge as it should be.
-
-    Args:
-        green_pcts: for each model the share of green that it may be given now, in percent.
-        ready: for each slot the replicas that are ready.
-        champions: for each model the champion's slot.
-    """
-    return tuple(
-        EdgeModel(
-            model=model,
-            green_pct=green_pct,
-            blue=tuple(sorted(ready[model, Slot.BLUE])),
-            green=tuple(sorted(ready[model, Slot.GREEN])),
-            champion=champions[model],
-        )
-        for model, green_pct in sorted(green_pcts.items())
-    )
