@@ -30,6 +30,7 @@
     ├── RegistryError             the MLflow registry lacks something or cannot be reached
     ├── DatabaseError             the release database cannot be reached or has another layout
     ├── EdgeError                 Envoy refused a configuration or did not confirm it
+    ├── EvidenceError             evidence is missing, damaged or contradicts itself, so nothing can be judged by it
     └── StackError                a local process, port, folder or disk is not as it has to be
 
 Each message says what was seen, what was allowed and what to do next.
@@ -203,6 +204,10 @@ class DatabaseError(HotcoldError):
 
 class EdgeError(HotcoldError):
     """Envoy refused a configuration or did not confirm it."""
+
+
+class EvidenceError(HotcoldError):
+    """Evidence that is missing, damaged or contradicts itself; nothing can be judged by it."""
 
 
 class StackError(HotcoldError):
