@@ -35,6 +35,11 @@ def confirmed_share(status: ModelStatus | None, slot: Slot) -> int | None:
     return status.route.share(slot) if status else None
 
 
+def confirmed_mirror(status: ModelStatus | None) -> float | None:
+    """Share of the scoring requests that the edge confirmed to copy, in percent; None if no live node reports."""
+    return status.route.mirror if status else None
+
+
 def roll_back(
     database: ReleaseDatabase,
     model: str,
@@ -63,10 +68,10 @@ def roll_back(
     deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline:
         status = database.read_status(model, clock())
-        share = confirmed_share(status, release.slot) if status and _has_seen(database, status, model) else None
-        if share == 0:
+        seen = Observation(edge_share=confirmed_share(status, release.slot), edge_mirror=confirmed_mirror(status))
+        if status and _has_seen(database, status, model) and (seen.edge_share, seen.edge_mirror) == (0, 0):
             confirmed_s = clock() - decided_at
-            return Undone(_close(database, release, actor, share, clock()), decided_at, confirmed_s)
+            return Undone(_close(database, release, actor, seen, clock()), decided_at, confirmed_s)
         time.sleep(_POLL_S)
     raise EdgeError(
         f"the rollback of {model} is decided and written, but no agent confirmed it within {wait_s:g} s; it takes effect as "
@@ -79,8 +84,8 @@ def _has_seen(database: ReleaseDatabase, status: ModelStatus, model: str) -> boo
     return status.route.generation >= database.read_plan(model).route.generation
 
 
-def _close(database: ReleaseDatabase, release: Release, actor: str, share: int, now: float) -> Release:
-    after, instructions = advance(release, Observation(edge_share=share), now)
+def _close(database: ReleaseDatabase, release: Release, actor: str, seen: Observation, now: float) -> Release:
+    after, instructions = advance(release, seen, now)
     try:
         return database.commit(release, after, instructions, actor, now)
     except StaleControllerError:

@@ -41,6 +41,14 @@ class Settings(BaseSettings):
     drain_s: float = Field(default=5.0, gt=0, description="Longest wait for a replica's requests in flight.")
     replica_ready_timeout_s: float = Field(default=60.0, gt=0, description="Longest wait for a new replica.")
 
+    prediction_log: bool = Field(default=True, description="Replicas log every answer; what judges releases reads it.")
+    prediction_rotate_s: float = Field(default=60.0, gt=0, description="A log segment is closed when it is this old.")
+    prediction_rotate_bytes: int = Field(default=64 * 2**20, ge=2**16, description="Or when it is this large.")
+    prediction_feature_rate: float = Field(
+        default=1.0, ge=0, le=1, description="Share of requests whose features are logged; of the others a hash is."
+    )
+    prediction_keep_days: int = Field(default=30, ge=1, description="Logged answers are deleted when they are older.")
+
     @property
     def root(self) -> Path:
         """The home folder as an absolute path."""
@@ -73,6 +81,11 @@ class Settings(BaseSettings):
     def log_dir(self) -> Path:
         """One log file per process."""
         return self.root / "log"
+
+    @property
+    def prediction_dir(self) -> Path:
+        """The prediction log, a folder per model."""
+        return self.log_dir / "predictions"
 
     @property
     def run_dir(self) -> Path:

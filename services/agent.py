@@ -11,12 +11,22 @@ from dataclasses import replace
 from typing import Protocol
 
 from hotcold.adapters.plan_memory import PlanMemory
-from hotcold.domain.edge import Endpoint, refuse_name
+from hotcold.domain.edge import EdgeModel, Endpoint, refuse_name
 from hotcold.domain.errors import DatabaseError
-from hotcold.domain.placement import Drain, Replica, ReplicaState, SlotView, Start, Stop, allowed_split, reconcile
+from hotcold.domain.placement import (
+    Drain,
+    Replica,
+    ReplicaState,
+    SlotView,
+    Start,
+    Stop,
+    allowed_mirror,
+    allowed_split,
+    reconcile,
+)
 from hotcold.domain.serving import ModelPlan, ModelStatus, RouteStatus, Slot, SlotStatus
 from hotcold.settings import Settings
-from services.edge_control import EdgeControl, edge_models
+from services.edge_control import EdgeControl
 from services.replicas import ReplicaPool, SlotKey
 
 _LOG = logging.getLogger("hotcold.agent")
@@ -167,6 +177,7 @@ class Agent:
             start_after_s=history.start_after_s,
             known_to_edge=self._edge.hosts(plan.model, slot),
             drain_s=self._settings.drain_s,
+            is_copied_to=self._edge.mirrored(plan.model, slot) > 0,
         )
         for action in reconcile(desired, self._pool.replicas(key), view, self._monotonic()):
             match action:
@@ -178,20 +189,24 @@ class Agent:
                     self._pool.stop(replica_id)
 
     def _route(self) -> None:
-        plans = self._served()
-        ready = {(plan.model, slot): self._ready(plan.model, slot) for plan in plans for slot in Slot}
-        allowed = {
-            plan.model: allowed_split(
-                plan, self._edge.routed(plan.model), {slot: bool(self._serving(plan, slot)) for slot in Slot}
-            )
-            for plan in plans
-        }
-        champions = {plan.model: plan.route.champion for plan in plans}
-        self._edge.apply(edge_models(allowed, ready, champions))
+        self._edge.apply(tuple(self._edge_model(plan) for plan in sorted(self._served(), key=lambda plan: plan.model)))
+
+    def _edge_model(self, plan: ModelPlan) -> EdgeModel:
+        """What the edge may be given of a plan now."""
+        healthy = {slot: bool(self._serving(plan, slot)) for slot in Slot}
+        green_pct = allowed_split(plan, self._edge.routed(plan.model), healthy)
+        return EdgeModel(
+            model=plan.model,
+            green_pct=green_pct,
+            blue=self._ready(plan.model, Slot.BLUE),
+            green=self._ready(plan.model, Slot.GREEN),
+            champion=plan.route.champion,
+            mirror_pct=allowed_mirror(plan, green_pct, healthy),
+        )
 
     def _ready(self, model: str, slot: Slot) -> tuple[Endpoint, ...]:
         replicas = self._pool.replicas((model, slot))
-        return tuple(replica.endpoint for replica in replicas if replica.state is ReplicaState.READY)
+        return tuple(sorted(replica.endpoint for replica in replicas if replica.state is ReplicaState.READY))
 
     def _serving(self, plan: ModelPlan, slot: Slot) -> tuple[Replica, ...]:
         """Replicas of the slot's desired package that are ready and, where Envoy answers, healthy in its eyes."""
@@ -208,9 +223,10 @@ class Agent:
 
     def _observe(self, plan: ModelPlan) -> ModelStatus:
         routed = self._edge.routed(plan.model)
-        if self._edge.confirmed and routed == plan.route.green_pct:
+        mirrored = max(self._edge.mirrored(plan.model, slot) for slot in Slot)
+        if self._edge.confirmed and (routed, mirrored) == (plan.route.green_pct, plan.route.mirror_pct):
             self._generations[plan.model] = plan.route.generation
-        route = RouteStatus(routed, self._generations.get(plan.model, 0), self._edge.confirmed)
+        route = RouteStatus(routed, self._generations.get(plan.model, 0), self._edge.confirmed, mirrored)
         return ModelStatus(plan.model, route, self._slot_status(plan, Slot.BLUE), self._slot_status(plan, Slot.GREEN))
 
     def _slot_status(self, plan: ModelPlan, slot: Slot) -> SlotStatus:

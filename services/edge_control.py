@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from hotcold.adapters.envoy import EdgeFiles, EdgeView, EnvoyAdmin
-from hotcold.domain.edge import EdgeModel, Endpoint, cluster_name, route_document
+from hotcold.domain.edge import EdgeModel, Endpoint, cluster_name, route_document, shadow_name
 from hotcold.domain.errors import EdgeError
 from hotcold.domain.serving import Slot
 
@@ -33,6 +33,7 @@ class EdgeControl:
         self._admin = admin
         self._monotonic = monotonic
         self._routed: dict[str, int | None] = {}
+        self._mirrored: dict[tuple[str, Slot], float] = {}
         self._version = ""
         self._pending_since_s: float | None = None
         self._missing_since_s: float | None = None
@@ -50,6 +51,13 @@ class EdgeControl:
             self._routed[model] = self._files.read_green_pct(model)
         return self._routed[model]
 
+    def mirrored(self, model: str, slot: Slot) -> float:
+        """Share of requests that the routes that were written last copy to a slot, in percent."""
+        key = (model, slot)
+        if key not in self._mirrored:
+            self._mirrored[key] = self._files.read_mirror_pct(model, slot)
+        return self._mirrored[key]
+
     @property
     def confirmed(self) -> bool:
         """Envoy answers and has the routes that were written last in force."""
@@ -65,10 +73,11 @@ class EdgeControl:
         return first & second
 
     def hosts(self, model: str, slot: Slot) -> frozenset[Endpoint]:
-        """Replicas of a slot that Envoy knows; while it does not answer, those in its file."""
+        """Replicas of a slot that Envoy knows, for answers or for copies; while it does not answer, those in its file."""
         if self.view is None:
             return self._files.read_endpoints(model, slot)
-        return self.view.hosts.get(cluster_name(model, slot), frozenset())
+        names = (cluster_name(model, slot), shadow_name(model, slot))
+        return frozenset().union(*(self.view.hosts.get(name, frozenset()) for name in names))
 
     def apply(self, models: Sequence[EdgeModel]) -> None:
         """Bring the files to this state, as far as Envoy can take it now. Trouble is logged once and tried again."""
@@ -86,7 +95,7 @@ class EdgeControl:
 
     def _has_clusters(self, models: Sequence[EdgeModel]) -> bool:
         """Routes to a cluster that is not in force yet would be refused, so they wait for it."""
-        needed = {cluster_name(model.model, slot) for model in models for slot in Slot}
+        needed = {name(model.model, slot) for model in models for slot in Slot for name in (cluster_name, shadow_name)}
         missing = sorted(needed - self.view.clusters) if self.view is not None else []
         if not missing:
             self._missing_since_s = None
@@ -116,7 +125,11 @@ class EdgeControl:
         self._files.write("rds.json", document, again=again)
         self._version, self._pending_since_s = version, now_s
         self._routed = {model.model: model.green_pct for model in models}
-        _LOG.info("routes written", extra={"version": version, "green_pct": self._routed})
+        self._mirrored = {
+            (model.model, slot): model.mirror_pct if slot is model.mirror else 0.0 for model in models for slot in Slot
+        }
+        mirrors = {model.model: model.mirror_pct for model in models if model.mirror}
+        _LOG.info("routes written", extra={"version": version, "green_pct": self._routed, "mirror_pct": mirrors})
         self._confirm()
 
     def _is_overdue(self, now_s: float) -> bool:
@@ -144,27 +157,3 @@ class EdgeControl:
         if trouble != self._trouble:
             _LOG.error("edge", extra={"reason": trouble})
         self._trouble = trouble
-
-
-def edge_models(
-    green_pcts: Mapping[str, int | None],
-    ready: Mapping[tuple[str, Slot], Sequence[Endpoint]],
-    champions: Mapping[str, Slot | None],
-) -> tuple[EdgeModel, ...]:
-    """The edge as it should be.
-
-    Args:
-        green_pcts: for each model the share of green that it may be given now, in percent.
-        ready: for each slot the replicas that are ready.
-        champions: for each model the champion's slot.
-    """
-    return tuple(
-        EdgeModel(
-            model=model,
-            green_pct=green_pct,
-            blue=tuple(sorted(ready[model, Slot.BLUE])),
-            green=tuple(sorted(ready[model, Slot.GREEN])),
-            champion=champions[model],
-        )
-        for model, green_pct in sorted(green_pcts.items())
-    )

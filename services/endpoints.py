@@ -21,8 +21,10 @@ from starlette.types import Receive, Scope, Send
 
 import hotcold
 from hotcold.domain.errors import NotFoundError, RequestError
-from hotcold.domain.inference import decode_predict, encode_predict
+from hotcold.domain.inference import Scores, decode_predict, encode_predict
+from hotcold.domain.schema import Matrix
 from hotcold.domain.tensors import DATATYPE, INPUT_NAME, OUTPUT_NAME, decode_infer, encode_infer
+from services.answer_log import answer_log, log_metrics
 from services.exchange import SCOPE_KEY, Answer, Exchange
 from services.lookups import answer_score
 from services.problem import MethodNotAllowedError, internal_problem, request_problem
@@ -54,15 +56,18 @@ class Endpoint:
     Args:
         method: the only one that is allowed; GET allows HEAD too; empty allows all.
         handler: makes the answer.
+        is_logged: answers belong into the prediction log, those to wrong requests too.
     """
 
-    def __init__(self, method: str, handler: Handler) -> None:
+    def __init__(self, method: str, handler: Handler, is_logged: bool = False) -> None:
         self._allowed = {"": (), "GET": ("GET", "HEAD")}.get(method, (method,))
         self._handler = handler
+        self._is_logged = is_logged
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         exchange: Exchange = scope[SCOPE_KEY]
+        exchange.is_logged = self._is_logged
         try:
             answer = await self._answer(Call(served_package(), scope, receive, exchange))
         except RequestError as error:
@@ -97,11 +102,9 @@ async def _predict(call: Call) -> Answer:
 
 
 def _predict_now(call: Call, body: bytes) -> Answer:
-    manifest, exchange = call.served.manifest, call.exchange
+    manifest = call.served.manifest
     matrix = decode_predict(body, manifest.schema)
-    exchange.decoded = time.perf_counter()
-    scores = call.served.engine.score(matrix)
-    exchange.scored = time.perf_counter()
+    scores = _compute(call, matrix)
     return Answer(encode_predict(manifest.model, manifest.semver, scores))
 
 
@@ -112,16 +115,22 @@ async def _infer(call: Call) -> Answer:
 
 
 def _infer_now(call: Call, body: bytes) -> Answer:
-    manifest, exchange = call.served.manifest, call.exchange
+    manifest = call.served.manifest
     request = decode_infer(body, header(call.scope, b"inference-header-content-length"), manifest.schema)
-    exchange.decoded = time.perf_counter()
-    scores = call.served.engine.score(request.matrix)
-    exchange.scored = time.perf_counter()
+    scores = _compute(call, request.matrix)
     answer = encode_infer(request, manifest.model, manifest.semver, scores)
     if answer.json_bytes is None:
         return Answer(answer.body)
     length = (b"inference-header-content-length", b"%d" % answer.json_bytes)
     return Answer(answer.body, headers=[(b"content-type", _BINARY.encode()), length])
+
+
+def _compute(call: Call, matrix: Matrix) -> Scores:
+    exchange = call.exchange
+    exchange.matrix, exchange.decoded = matrix, time.perf_counter()
+    scores = exchange.scores = call.served.engine.score(matrix)
+    exchange.scored = time.perf_counter()
+    return scores
 
 
 async def _score(call: Call, body: bytes, answer: Callable[[Call, bytes], Answer]) -> Answer:
@@ -187,25 +196,36 @@ async def _metadata(call: Call) -> Answer:
     )
 
 
+async def _metrics(_: Call) -> Answer:
+    return Answer(log_metrics().encode(), headers=[(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")])
+
+
 async def _nowhere(_: Call) -> Answer:
     raise NotFoundError("there is nothing at this path")
 
 
 @asynccontextmanager
 async def _lifespan(_: Starlette) -> AsyncIterator[None]:
+    log = answer_log()
     get_ready(served_package())
     yield
+    if log is not None:
+        # In a thread: the disk may be slow, and the server has more to end.
+        await asyncio.get_running_loop().run_in_executor(None, log.close)
 
 
 def make_application() -> Starlette:
     """The application; it opens the package when its lifespan begins, not before."""
-    infer, metadata, ready = Endpoint("POST", _infer), Endpoint("GET", _metadata), Endpoint("GET", _model_ready)
+    infer = Endpoint("POST", _infer, is_logged=True)
+    metadata, ready = Endpoint("GET", _metadata), Endpoint("GET", _model_ready)
     routes = [
-        Route("/models/{model}/predict", Endpoint("POST", _predict)),
+        Route("/models/{model}/predict", Endpoint("POST", _predict, is_logged=True)),
         Route("/v2/models/{model}/infer", infer),
         Route("/v2/models/{model}/versions/{version}/infer", infer),
         Route("/models/{model}", Endpoint("GET", _describe)),
         Route("/models/{model}/scores/{entity:path}", Endpoint("GET", _look_up)),
+        # For whoever watches the replica; the edge passes it to nobody.
+        Route("/metrics", Endpoint("GET", _metrics)),
         Route("/v2", Endpoint("GET", _server)),
         Route("/v2/health/live", Endpoint("GET", _live)),
         Route("/v2/health/ready", Endpoint("GET", _ready)),

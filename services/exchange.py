@@ -1,18 +1,26 @@
-"""One request and its answer: the request's id, when its parts were done, and the headers that every answer carries."""
+"""One request and its answer: its id, when its parts were done, what each answer carries, and its row in the prediction log."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 import uuid
 from dataclasses import dataclass, field
-from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hotcold.domain.headers import ENTITY_HEADER, SEGMENT_HEADER, SHADOW_HEADER, VARIANT_HEADER
+from hotcold.domain.inference import Scores
+from hotcold.domain.prediction import MAX_ENTITY_BYTES, MAX_SEGMENT_BYTES, Prediction, is_shadow
+from hotcold.domain.schema import Matrix
+from services.answer_log import answer_log
 from services.serving import served_package
 
 SCOPE_KEY = "hotcold.exchange"
+_ENTITY, _SEGMENT, _SHADOW = ENTITY_HEADER.encode(), SEGMENT_HEADER.encode(), SHADOW_HEADER.encode()
+_VARIANT = VARIANT_HEADER.encode()
+_TIMED_OUT = 504
 _SANE_ID = re.compile(rb"[A-Za-z0-9_.-]{1,128}")
 
 
@@ -43,19 +51,33 @@ class Exchange:
 
     Args:
         request_id: the caller's, or a new one.
+        headers: of the request, the first of each name.
+        arrived_us: microseconds since the epoch.
         started: the head of the request was there.
         decoded: the matrix was there.
         scored: the scores were there.
+        answered: the answer was ready to be sent.
+        status: of the answer; 0 until there is one.
+        is_logged: the answer belongs into the prediction log.
+        matrix: what was asked.
+        scores: what was answered.
     """
 
     request_id: str
+    headers: dict[bytes, bytes]
+    arrived_us: int
     started: float
     decoded: float = 0.0
     scored: float = 0.0
+    answered: float = 0.0
+    status: int = 0
+    is_logged: bool = False
+    matrix: Matrix | None = None
+    scores: Scores | None = None
 
     def server_timing(self) -> bytes:
         """Value of `Server-Timing`, durations in milliseconds."""
-        now = time.perf_counter()
+        now = self.answered
         decoded = self.decoded or now
         scored = self.scored or decoded
         post = now - scored if self.scored else 0.0
@@ -63,6 +85,26 @@ class Exchange:
             (decoded - self.started) * 1e3,
             (scored - decoded) * 1e3,
             post * 1e3,
+        )
+
+    def prediction(self) -> Prediction:
+        """The row of the prediction log. Scores that were computed and never sent are none."""
+        headers = self.headers
+        entity, segment = headers.get(_ENTITY), headers.get(_SEGMENT)
+        return Prediction(
+            self.request_id,
+            self.arrived_us,
+            self.status,
+            is_shadow(headers.get(_SHADOW)),
+            _VARIANT in headers,
+            entity if entity is None else entity[:MAX_ENTITY_BYTES],
+            segment if segment is None else segment[:MAX_SEGMENT_BYTES],
+            self.matrix,
+            self.scores if self.status == 200 else None,
+            self.started,
+            self.decoded,
+            self.scored,
+            self.answered,
         )
 
 
@@ -81,11 +123,13 @@ class ExchangeMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = Exchange(_request_id(scope["headers"]), time.perf_counter())
+        headers = dict(reversed(scope["headers"]))
+        exchange = Exchange(_request_id(headers), headers, time.time_ns() // 1000, time.perf_counter())
         scope[SCOPE_KEY] = exchange
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
+                exchange.answered, exchange.status = time.perf_counter(), message["status"]
                 own = {name for name, _ in message["headers"]}
                 message["headers"] = [
                     *message["headers"],
@@ -96,11 +140,18 @@ class ExchangeMiddleware:
                 ]
             await send(message)
 
-        await self._app(scope, receive, send_with_headers)
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except asyncio.CancelledError:
+            # BentoML has waited for long enough and answers by itself, outside of this.
+            exchange.answered, exchange.status = time.perf_counter(), _TIMED_OUT
+            raise
+        finally:
+            # Where the caller went away, there is no answer.
+            if exchange.is_logged and exchange.status and (log := answer_log()) is not None:
+                log.offer(exchange.prediction())
 
 
-def _request_id(headers: Any) -> str:
-    for name, value in headers:
-        if name == b"x-request-id":
-            return value.decode() if _SANE_ID.fullmatch(value) else uuid.uuid4().hex
-    return uuid.uuid4().hex
+def _request_id(headers: dict[bytes, bytes]) -> str:
+    value = headers.get(b"x-request-id", b"")
+    return value.decode() if _SANE_ID.fullmatch(value) else uuid.uuid4().hex

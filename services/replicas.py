@@ -27,6 +27,7 @@ from hotcold.domain.package import PackageRef
 from hotcold.domain.placement import Replica, ReplicaState, backoff_s
 from hotcold.domain.serving import Slot
 from hotcold.settings import Settings
+from services.answer_log import LOG_VARIABLE
 
 _LOG = logging.getLogger("hotcold.agent")
 _REFUSED_EXIT_CODE = 78
@@ -207,12 +208,27 @@ class ReplicaPool:
             "PYTHONDONTWRITEBYTECODE": "1",
             "HOTCOLD_SLOT": key[1].value,
             "HOTCOLD_SCORE_STORE": self.settings.score_store,
+            LOG_VARIABLE: self._log_options(replica_id),
             REPLICA_NAME: name,
             "HOTCOLD_REFUSAL_FILE": str(scratch / "refusal"),
             # BentoML wipes parts of its home at each start.
             "BENTOML_HOME": str(scratch),
             "BENTOML_DO_NOT_TRACK": "True",
         }
+
+    def _log_options(self, replica_id: str) -> str:
+        settings = self.settings
+        if not settings.prediction_log:
+            return ""
+        return json.dumps(
+            {
+                "root": str(settings.prediction_dir),
+                "writer": replica_id,
+                "rotate_s": settings.prediction_rotate_s,
+                "rotate_bytes": settings.prediction_rotate_bytes,
+                "feature_rate": settings.prediction_feature_rate,
+            }
+        )
 
     def _scratch(self, replica_id: str) -> Path:
         return self.settings.run_dir / "bentohome" / replica_id

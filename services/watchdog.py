@@ -11,7 +11,7 @@ from hotcold.adapters.release_database import Lease, ReleaseDatabase
 from hotcold.domain.errors import StaleControllerError
 from hotcold.domain.release import Release, guard
 from hotcold.domain.serving import ModelStatus
-from hotcold.rollback import confirmed_share
+from hotcold.rollback import confirmed_mirror, confirmed_share
 
 _LOG = logging.getLogger("hotcold.watchdog")
 _INTERVAL_S = 0.5
@@ -85,7 +85,8 @@ class Watchdog:
 
     def _guard(self, release: Release, status: ModelStatus | None) -> None:
         champion = status.slot(release.slot.other) if status else None
-        after, instructions = guard(release, champion, confirmed_share(status, release.slot))
+        share, mirror = confirmed_share(status, release.slot), confirmed_mirror(status)
+        after, instructions = guard(release, champion, share, mirror)
         if after.phase is release.phase:
             return
         try:

@@ -17,7 +17,7 @@ from hotcold.domain.plan import Plan
 from hotcold.domain.release import EXPOSED, SMOKE_GATES, Observation, Phase, Release, advance
 from hotcold.domain.serving import ModelStatus, Slot
 from hotcold.domain.smoke import judge_health, judge_probe
-from hotcold.rollback import confirmed_share
+from hotcold.rollback import confirmed_mirror, confirmed_share
 from hotcold.settings import Settings
 from tasks.context import controller_name, open_database
 from tasks.packaging import package_version
@@ -113,6 +113,7 @@ class ReleaseDriver:
             candidate=status.slot(release.slot) if status else None,
             champion=status.slot(release.slot.other) if status else None,
             edge_share=confirmed_share(status, release.slot),
+            edge_mirror=confirmed_mirror(status),
             smoke=tuple(evidence.smoke.values()),
             gates=evidence.gates,
         )

@@ -21,7 +21,7 @@ BENTO_FILE = "bento.yaml"
 _TIMEOUT_S = 120.0
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 
-_REPLICA_REQUIREMENTS = ("bentoml", "httptools", "lmdb", "numpy", "orjson", "redis", "uvicorn", "uvloop", "xxhash")
+_REPLICA_REQUIREMENTS = ("bentoml", "httptools", "lmdb", "numpy", "orjson", "pyarrow", "redis", "uvicorn", "uvloop", "xxhash")
 _ENGINE_REQUIREMENTS = {
     "onnx": ("onnxruntime",),
     "onedal": ("scikit-learn-intelex", "xgboost"),

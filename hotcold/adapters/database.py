@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, insert, select, update
+from sqlalchemy import Connection, Engine, Table, create_engine, event, insert, inspect, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
@@ -16,8 +16,8 @@ from hotcold.domain.errors import DatabaseError
 
 _BUSY_TIMEOUT_S = 5
 _CONNECT_TIMEOUT_S = 3
-# Layouts that lack tables only, which `prepare` adds.
-_UPGRADED_BY_ADDING = frozenset({1})
+# Layouts that only lack tables and columns, which `prepare` adds.
+_UPGRADED_BY_ADDING = frozenset({1, 2})
 
 
 class Database:
@@ -40,7 +40,7 @@ class Database:
             _use_wal(self._engine)
 
     def prepare(self) -> None:
-        """Create what is missing and check the layout; one that only lacks tables is brought up to date.
+        """Create what is missing and check the layout; one that only lacks tables and columns is brought up to date.
 
         Raises:
             DatabaseError: the database cannot be reached or written, or has the layout of another release of hotcold.
@@ -61,6 +61,7 @@ class Database:
             if found is None:
                 connection.execute(insert(layout).values(version=LAYOUT_VERSION))
             elif found in _UPGRADED_BY_ADDING:
+                _add_columns(connection)
                 connection.execute(update(layout).values(version=LAYOUT_VERSION))
             elif found != LAYOUT_VERSION:
                 raise DatabaseError(
@@ -102,6 +103,18 @@ class Database:
     def dispose(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+
+
+def _add_columns(connection: Connection) -> None:
+    """Add to each table the columns that it lacks; what rows from before hold there is in the columns' server defaults."""
+    compiler = connection.dialect.ddl_compiler(connection.dialect, None)  # type: ignore[arg-type]
+    inspector = inspect(connection)
+    for table in metadata.sorted_tables:
+        present = {column["name"] for column in inspector.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in present:
+                definition = compiler.get_column_specification(column)
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {definition}")
 
 
 def upsert(connection: Connection, table: Table, key: dict[str, Any], values: dict[str, Any]) -> None:

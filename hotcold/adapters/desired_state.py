@@ -13,7 +13,7 @@ from hotcold.adapters import release_tables as t
 from hotcold.adapters.database import upsert
 from hotcold.adapters.score_state import retract_package, settle
 from hotcold.domain.errors import ReleaseError, StaleControllerError
-from hotcold.domain.instructions import Deploy, Finish, Instruction, PublishScores, RetractScores, SetSplit
+from hotcold.domain.instructions import Deploy, Finish, Instruction, Mirror, PublishScores, RetractScores, SetSplit
 from hotcold.domain.package import PackageRef
 from hotcold.domain.release import Phase, Release
 from hotcold.domain.serving import ModelPlan, Route, Slot
@@ -76,13 +76,19 @@ def apply_instruction(connection: Connection, release: Release, instruction: Ins
             _require_idle(route, release.model, slot)
             _write_slot(connection, release.model, slot, t.package_json(package), replicas)
             _write_route(connection, release, {"previous": None if route.previous is slot else route.previous})
+        case Mirror(slot, share_pct):
+            if share_pct:
+                _require_beside_champion(route, release.model, slot)
+            _write_route(connection, release, {"mirror_pct": share_pct})
         case SetSplit(slot, share_pct):
             unrouted = share_pct == 0 and release.champion is None
             green_pct = share_pct if slot is Slot.GREEN else 100 - share_pct
             _write_route(connection, release, {"green_pct": None if unrouted else green_pct})
         case Finish(slot, champion, True, _):
+            _require_no_copies(route, release.model)
             _write_route(connection, release, {"champion": slot, "previous": champion})
         case Finish(slot, champion, False, retire):
+            _require_no_copies(route, release.model)
             previous = None if route.previous == champion or (retire and route.previous is slot) else route.previous
             _write_route(connection, release, {"champion": champion, "previous": previous})
             if retire:
@@ -97,10 +103,28 @@ def apply_instruction(connection: Connection, release: Release, instruction: Ins
 
 
 def _require_idle(route: Route, model: str, slot: Slot) -> None:
+    _require_no_copies(route, model)
     if route.share(slot) > 0:
         raise ReleaseError(
             f"slot {slot} of {model} holds {route.share(slot)} % of the traffic and cannot be changed; "
             "move the traffic away first"
+        )
+
+
+def _require_no_copies(route: Route, model: str) -> None:
+    """Neither slots nor roles change while requests are copied from one to the other."""
+    if route.mirror_pct > 0:
+        raise ReleaseError(
+            f"{route.mirror_pct:g} % of the requests of {model} are copied to the slot beside the champion's, so nothing there "
+            "can be changed; take the mirror away first"
+        )
+
+
+def _require_beside_champion(route: Route, model: str, slot: Slot) -> None:
+    if route.champion is not slot.other or route.share(slot) > 0:
+        raise ReleaseError(
+            f"slot {slot} of {model} holds {route.share(slot)} % of the traffic, and the champion is in "
+            f"{route.champion or 'no slot'}; requests are copied only to a slot without traffic beside the champion's"
         )
 
 

@@ -14,15 +14,8 @@ from typing import Any
 import httpx
 
 from hotcold.adapters.stack_record import StackRecord
-from hotcold.domain.edge import (
-    EdgeModel,
-    Endpoint,
-    cluster_document,
-    cluster_name,
-    endpoint_document,
-    endpoint_file,
-    route_document,
-)
+from hotcold.domain.edge import EdgeModel, Endpoint, cluster_name, mirrored_pct, route_document, shadow_name
+from hotcold.domain.edge_clusters import cluster_document, endpoint_document, endpoint_file
 from hotcold.domain.edge_listener import Listener, bootstrap_document
 from hotcold.domain.errors import EdgeError
 from hotcold.domain.serving import Slot
@@ -126,13 +119,25 @@ class EdgeFiles:
 
     def read_green_pct(self, model: str) -> int | None:
         """Share of green in the routes on disk, in percent; None if the model is not routed there."""
-        for resource in self.read("rds.json").get("resources", []):
-            for route in resource["virtual_hosts"][0]["routes"]:
-                clusters = route.get("route", {}).get("weighted_clusters", {}).get("clusters", [])
-                for cluster in clusters:
-                    if cluster["name"] == cluster_name(model, Slot.GREEN):
-                        return int(cluster["weight"])
+        for route in self._read_routes():
+            for cluster in route.get("weighted_clusters", {}).get("clusters", []):
+                if cluster["name"] == cluster_name(model, Slot.GREEN):
+                    return int(cluster["weight"])
         return None
+
+    def read_mirror_pct(self, model: str, slot: Slot) -> float:
+        """Share of requests that the routes on disk copy to a slot, in percent; 0 if they copy none."""
+        for route in self._read_routes():
+            for policy in route.get("request_mirror_policies", []):
+                if policy["cluster"] == shadow_name(model, slot):
+                    return mirrored_pct(policy)
+        return 0.0
+
+    def _read_routes(self) -> list[dict[str, Any]]:
+        """What the routes on disk do with the requests that they send on."""
+        resources = self.read("rds.json").get("resources", [])
+        routes = [route for resource in resources for route in resource["virtual_hosts"][0]["routes"]]
+        return [route["route"] for route in routes if "route" in route]
 
     def read_endpoints(self, model: str, slot: Slot) -> frozenset[Endpoint]:
         """Replicas of a slot in the file on disk."""

@@ -197,8 +197,9 @@ class Registry:
         aliases, written = self._aliases(view.model), 0
         for alias in ALIASES:
             wanted, now = getattr(view, alias), aliases.get(alias)
-            if wanted == now or (wanted is None and alias == "candidate" and now not in view.verdicts):
-                # Where no release is under way, a freshly trained version waits with the alias `candidate` for the next one.
+            waits = now not in view.verdicts or now in view.waiting
+            if wanted == now or (wanted is None and alias == "candidate" and waits):
+                # Where no release is under way, a version that may be released waits with the alias `candidate` for it.
                 continue
             if wanted is None:
                 self._client.delete_registered_model_alias(view.model, alias)

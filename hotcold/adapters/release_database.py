@@ -22,6 +22,7 @@ from hotcold.domain.errors import ActiveReleaseError, NothingToUndoError, Releas
 from hotcold.domain.instructions import Instruction
 from hotcold.domain.plan import Plan
 from hotcold.domain.release import Command, Observation, Phase, Release, advance
+from hotcold.domain.release_state import copies_requests
 from hotcold.domain.serving import ModelPlan, ModelStatus, Slot, worst_of
 
 NODE_TIMEOUT_S = 5.0
@@ -54,6 +55,7 @@ class Event:
         reason: why.
         instructions: what was to be done.
         release_id: release it belongs to.
+        verdict: of an evaluation, empty until there is one.
     """
 
     at: float
@@ -63,6 +65,7 @@ class Event:
     reason: str
     instructions: tuple[str, ...]
     release_id: str
+    verdict: str = ""
 
 
 class ReleaseDatabase(DatabaseClient):
@@ -176,6 +179,8 @@ class ReleaseDatabase(DatabaseClient):
         champion = desired.slot(champion_slot).package if champion_slot else None
         if champion and champion.version == version:
             raise ReleaseError(f"{model} version {version} is the champion already; release another version")
+        if champion is None and copies_requests(plan):
+            raise ReleaseError(f"{model} has no champion to compare version {version} with; release one with `hotcold release`")
         slot = champion_slot.other if champion_slot else Slot.BLUE
         return Release(str(uuid.uuid4()), model, version, plan, slot, champion, ticked_at=now)
 
@@ -255,6 +260,7 @@ class ReleaseDatabase(DatabaseClient):
                 reason=reason or after.reason,
                 instructions=[str(instruction) for instruction in instructions],
                 row_version=written.row_version,
+                verdict=after.verdict or "",
             )
         )
         return written
@@ -275,6 +281,7 @@ class ReleaseDatabase(DatabaseClient):
                 )
                 .values(
                     in_phase_s=release.in_phase_s,
+                    quiet_s=release.quiet_s,
                     ticked_at=release.ticked_at,
                     lease_expires_at=now + lease_s,
                     lease_renewals=t.releases.c.lease_renewals + 1,
@@ -374,6 +381,7 @@ class ReleaseDatabase(DatabaseClient):
                 row["reason"],
                 tuple(row["instructions"]),
                 row["release_id"],
+                row["verdict"],
             )
             for row in rows
         )

@@ -23,13 +23,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import RowMapping
 
+from hotcold.domain.gate import Verdict
 from hotcold.domain.package import PackageRef
 from hotcold.domain.plan import Plan
 from hotcold.domain.release import Phase, Release
 from hotcold.domain.score_table import Pointer, ScoreTable, TableState
 from hotcold.domain.serving import ModelStatus, Route, RouteStatus, Slot, SlotPlan, SlotStatus
 
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 
 metadata = MetaData()
 
@@ -56,6 +57,9 @@ releases = Table(
     Column("in_phase_s", Float, nullable=False),
     Column("ticked_at", Float, nullable=False),
     Column("reason", Text, nullable=False),
+    # Of an evaluation; empty until there is one.
+    Column("verdict", String(8), nullable=False, server_default=""),
+    Column("quiet_s", Float, nullable=False, server_default="0"),
     Column("lease_owner", String(200), nullable=False),
     Column("lease_expires_at", Float, nullable=False),
     # Grows with each renewal, so that an agent can tell a living controller without comparing clocks.
@@ -78,6 +82,7 @@ events = Table(
     Column("reason", Text, nullable=False),
     Column("instructions", JSON, nullable=False),
     Column("row_version", BigInteger, nullable=False),
+    Column("verdict", String(8), nullable=False, server_default=""),
 )
 
 routes = Table(
@@ -89,6 +94,7 @@ routes = Table(
     Column("previous", String(8)),
     Column("generation", BigInteger, nullable=False),
     Column("epoch", BigInteger, nullable=False),
+    Column("mirror_pct", Float, nullable=False, server_default="0"),
 )
 
 slots = Table(
@@ -203,6 +209,8 @@ def release_values(release: Release) -> dict[str, Any]:
         "in_phase_s": release.in_phase_s,
         "ticked_at": release.ticked_at,
         "reason": release.reason,
+        "verdict": release.verdict.value if release.verdict else "",
+        "quiet_s": release.quiet_s,
     }
 
 
@@ -223,8 +231,10 @@ def release_of(row: RowMapping) -> Release:
         ticked_at=row["ticked_at"],
         held_from=Phase(row["held_from"]) if row["held_from"] else None,
         reason=row["reason"],
+        verdict=Verdict(row["verdict"]) if row["verdict"] else None,
         epoch=row["epoch"],
         row_version=row["row_version"],
+        quiet_s=row["quiet_s"],
     )
 
 
@@ -236,6 +246,7 @@ def route_of(row: RowMapping) -> Route:
         previous=Slot(row["previous"]) if row["previous"] else None,
         generation=row["generation"],
         epoch=row["epoch"],
+        mirror_pct=row["mirror_pct"],
     )
 
 

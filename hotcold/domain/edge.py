@@ -1,8 +1,8 @@
 """The edge as values: what Envoy is to do, and the JSON that says so.
 
 Clusters, endpoints and routes are files that Envoy watches. Their `version_info` is a hash of their content, so the same state
-always has the same version, and Envoy's own report tells whether it took it. Endpoints are files of their own: replacing a
-replica changes one of them and leaves cluster, connections and counters of the others alone.
+always has the same version, and Envoy's own report tells whether it took it. The routes are here, the rest is in
+`edge_clusters` and, for what does not change, in `edge_listener`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from hotcold.domain.errors import EdgeError
+from hotcold.domain.headers import ENTITY_HEADER, SHADOW_HEADER, SHADOW_VALUE, VARIANT_HEADER
 from hotcold.domain.serving import Slot
 
 ROUTES = "hotcold"
-VARIANT_HEADER = "x-hotcold-variant"
-ENTITY_HEADER = "x-entity-id"
+# Names of routes: who asked, so that counts of consumers' requests are not mixed with those of tests and probes.
+SCORE_ROUTE, READ_ROUTE, TESTER_ROUTE = "score", "read", "tester"
 REQUEST_TIMEOUT_S = 5
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,60}")
+# Envoy draws a number below this for each request; so a share has four decimals of a percent.
+_DRAWS = 1_000_000
 _TYPE = "type.googleapis.com/envoy"
 
 Document = dict[str, Any]
@@ -45,6 +48,7 @@ class EdgeModel:
         blue: replicas that may be asked, in order.
         green: replicas that may be asked, in order.
         champion: slot that the header value `champion` leads to.
+        mirror_pct: share of the split's scoring requests that are copied to the slot which is not the champion's.
     """
 
     model: str
@@ -52,12 +56,22 @@ class EdgeModel:
     blue: tuple[Endpoint, ...] = ()
     green: tuple[Endpoint, ...] = ()
     champion: Slot | None = None
+    mirror_pct: float = 0.0
 
     def __post_init__(self) -> None:
         if reason := refuse_name(self.model):
             raise EdgeError(reason)
         if self.green_pct is not None and not 0 <= self.green_pct <= 100:
             raise EdgeError(f"the share of green is {self.green_pct} %; allowed is 0 to 100")
+        if reason := refuse_mirror(self.mirror_pct):
+            raise EdgeError(reason)
+        if self.mirror_pct and (self.champion is None or self.green_pct is None):
+            raise EdgeError(f"{self.model} has no champion whose requests could be copied; release one first")
+
+    @property
+    def mirror(self) -> Slot | None:
+        """Slot that gets the copies; None if there are none."""
+        return self.champion.other if self.champion and self.mirror_pct else None
 
     def endpoints(self, slot: Slot) -> tuple[Endpoint, ...]:
         """Replicas of a slot that may be asked."""
@@ -71,123 +85,40 @@ def refuse_name(model: str) -> str:
     return f"the model name is {model[:80]!r}; allowed are a-z, 0-9 and -, 1 to 61 characters"
 
 
+def refuse_mirror(share_pct: float) -> str:
+    """Why Envoy cannot copy this share of requests, in percent; empty if it can."""
+    if 0 <= share_pct <= 100 and round(share_pct, 4) == share_pct:
+        return ""
+    return f"the share of copied requests is {share_pct} %; allowed is 0 to 100 with at most four decimals"
+
+
 def cluster_name(model: str, slot: Slot) -> str:
     """Name of a slot's cluster."""
     return f"{model}-{slot.value}"
 
 
-def endpoint_file(model: str, slot: Slot) -> str:
-    """Name of the file with a slot's endpoints."""
-    return f"eds-{cluster_name(model, slot)}.json"
-
-
-def endpoint_document(model: str, slot: Slot, endpoints: Sequence[Endpoint]) -> Document:
-    """Endpoints of one cluster; Envoy takes exactly one resource in such a file."""
-    addresses = [
-        {"endpoint": {"address": {"socket_address": {"address": endpoint.host, "port_value": endpoint.port}}}}
-        for endpoint in sorted(endpoints)
-    ]
-    return _versioned(
-        [
-            {
-                "@type": f"{_TYPE}.config.endpoint.v3.ClusterLoadAssignment",
-                "cluster_name": cluster_name(model, slot),
-                "endpoints": [{"lb_endpoints": addresses}],
-            }
-        ]
-    )
-
-
-def cluster_document(models: Sequence[EdgeModel], folder: str) -> Document:
-    """Two clusters for each model.
-
-    Args:
-        models: all models at the edge.
-        folder: where the endpoint files are, as Envoy sees it.
-    """
-    return _versioned([_cluster(model.model, slot, folder) for model in models for slot in Slot])
-
-
-def _cluster(model: str, slot: Slot, folder: str) -> Document:
-    return {
-        "@type": f"{_TYPE}.config.cluster.v3.Cluster",
-        "name": cluster_name(model, slot),
-        "type": "EDS",
-        "eds_cluster_config": {
-            "eds_config": {
-                "resource_api_version": "V3",
-                "path_config_source": {
-                    "path": f"{folder}/{endpoint_file(model, slot)}",
-                    "watched_directory": {"path": folder},
-                },
-            }
-        },
-        "connect_timeout": "0.25s",
-        "lb_policy": "LEAST_REQUEST",
-        "circuit_breakers": {"thresholds": [_BREAKER]},
-        "outlier_detection": _OUTLIERS,
-        "health_checks": [_HEALTH_CHECK],
-        "common_lb_config": {
-            # Panic would send requests to replicas that are known to be down.
-            "healthy_panic_threshold": {"value": 0},
-            # By default workers hear of health changes up to a second late: too late for a replica that just became ready.
-            "update_merge_window": "0s",
-        },
-        # The agent takes an address away on purpose; requests in flight still end on it.
-        "ignore_health_on_host_removal": True,
-        "track_cluster_stats": {"timeout_budgets": True, "per_endpoint_stats": True},
-        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": _UPSTREAM_HTTP},
-    }
-
-
-_UPSTREAM_HTTP: Document = {
-    "@type": f"{_TYPE}.extensions.upstreams.http.v3.HttpProtocolOptions",
-    # Shorter than a replica keeps an idle connection, so that no request meets one that is just being closed.
-    "common_http_protocol_options": {"idle_timeout": "60s"},
-    "explicit_http_config": {"http_protocol_options": {}},
-}
-
-
-_BREAKER: Document = {
-    "priority": "DEFAULT",
-    "max_connections": 512,
-    "max_pending_requests": 256,
-    "max_requests": 512,
-    "track_remaining": True,
-    "retry_budget": {"budget_percent": {"value": 20}, "min_retry_concurrency": 16},
-}
-_OUTLIERS: Document = {
-    "consecutive_5xx": 20,
-    "consecutive_gateway_failure": 5,
-    "interval": "1s",
-    "base_ejection_time": "2s",
-    "max_ejection_percent": 50,
-    "split_external_local_origin_errors": True,
-    "consecutive_local_origin_failure": 3,
-    "always_eject_one_host": False,
-}
-_HEALTH_CHECK: Document = {
-    "timeout": "1s",
-    "interval": "1s",
-    "no_traffic_interval": "1s",
-    "unhealthy_interval": "0.5s",
-    "unhealthy_threshold": 2,
-    "healthy_threshold": 1,
-    "http_health_check": {"path": "/readyz"},
-}
+def shadow_name(model: str, slot: Slot) -> str:
+    """Name of the cluster with the same replicas that takes copies of requests."""
+    return f"{cluster_name(model, slot)}-shadow"
 
 
 def route_document(models: Sequence[EdgeModel]) -> Document:
     """All routes: what each model answers, what the edge answers itself, and a 404 for the rest."""
     routes = [*_SERVER_ROUTES, *(route for model in models for route in _model_routes(model)), _NOT_FOUND]
-    return _versioned(
+    return versioned(
         [
             {
                 "@type": f"{_TYPE}.config.route.v3.RouteConfiguration",
                 "name": ROUTES,
                 "validate_clusters": True,
                 "virtual_hosts": [
-                    {"name": "models", "domains": ["*"], "include_request_attempt_count": False, "routes": routes}
+                    {
+                        "name": "models",
+                        "domains": ["*"],
+                        "include_request_attempt_count": False,
+                        "request_headers_to_remove": [SHADOW_HEADER],
+                        "routes": routes,
+                    }
                 ],
             }
         ]
@@ -250,23 +181,22 @@ def _paths(model: EdgeModel, regex: str, methods: str) -> list[Document]:
     match: Document = {"safe_regex": {"regex": regex}}
     allowed = match | {"headers": [_method(methods)]}
     by_header = [_tester_route(model, allowed, value, slot) for value, slot in _variants(model)]
-    split: list[Document] = [] if model.green_pct is None else [{"match": allowed, **_split(model)}]
     if model.green_pct is None:
         # Known, but nothing is released: say so rather than that there is no such model.
-        split = [
-            {
-                "name": "nothing-released",
-                "match": allowed,
-                **_refused("nothing of this model is released yet"),
-                "response_headers_to_add": [_header("retry-after", "5")],
-            }
-        ]
+        split = {
+            "name": "nothing-released",
+            "match": allowed,
+            **_refused("nothing of this model is released yet"),
+            "response_headers_to_add": [_header("retry-after", "5")],
+        }
+    else:
+        split = _split_route(model, allowed, is_scoring=methods == "POST")
     refused = {
         "match": match,
         **_direct(405),
         "response_headers_to_add": [_header("allow", methods.replace("|", ", "))],
     }
-    return [*by_header, *split, refused]
+    return [*by_header, split, refused]
 
 
 def _variants(model: EdgeModel) -> list[tuple[str, Slot]]:
@@ -278,15 +208,20 @@ def _variants(model: EdgeModel) -> list[tuple[str, Slot]]:
 def _tester_route(model: EdgeModel, match: Document, value: str, slot: Slot) -> Document:
     header = {"name": VARIANT_HEADER, "string_match": {"exact": value}}
     return {
+        "name": TESTER_ROUTE,
         "match": {**match, "headers": [*match["headers"], header]},
         "route": {"cluster": cluster_name(model.model, slot), **_ROUTE},
     }
 
 
-def _split(model: EdgeModel) -> Document:
+def _split_route(model: EdgeModel, match: Document, *, is_scoring: bool) -> Document:
     green_pct = model.green_pct or 0
     weights = {Slot.BLUE: 100 - green_pct, Slot.GREEN: green_pct}
+    # Only scoring is compared, and a copy of anything else would be work for nothing.
+    copies = {"request_mirror_policies": _mirrors(model)} if is_scoring and model.mirror else {}
     return {
+        "name": SCORE_ROUTE if is_scoring else READ_ROUTE,
+        "match": match,
         "route": {
             "weighted_clusters": {
                 "use_hash_policy": True,
@@ -301,9 +236,31 @@ def _split(model: EdgeModel) -> Document:
                     }
                 }
             ],
+            **copies,
             **_ROUTE,
-        }
+        },
     }
+
+
+def _mirrors(model: EdgeModel) -> list[Document]:
+    """Copies to the slot beside the champion. Envoy makes them of requests, not of tries, so a retry is not copied again."""
+    if model.mirror is None:
+        return []
+    return [
+        {
+            "cluster": shadow_name(model.model, model.mirror),
+            "runtime_fraction": {
+                "default_value": {"numerator": round(model.mirror_pct * _DRAWS / 100), "denominator": "MILLION"}
+            },
+            "request_headers_mutations": [{"append": _header(SHADOW_HEADER, SHADOW_VALUE)}],
+            "disable_shadow_host_suffix_append": True,
+        }
+    ]
+
+
+def mirrored_pct(policy: Document) -> float:
+    """Share of requests that a mirror policy of these routes copies, in percent."""
+    return float(policy["runtime_fraction"]["default_value"]["numerator"]) * 100 / _DRAWS
 
 
 _ROUTE: Document = {
@@ -327,6 +284,7 @@ _ROUTE: Document = {
 }
 
 
-def _versioned(resources: list[Document]) -> Document:
+def versioned(resources: list[Document]) -> Document:
+    """A watched file's content; its version is a hash of the resources."""
     text = json.dumps(resources, sort_keys=True, separators=(",", ":"))
     return {"version_info": hashlib.sha256(text.encode()).hexdigest()[:16], "resources": resources}

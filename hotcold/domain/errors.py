@@ -25,9 +25,12 @@
     │   └── ReadersBehindError        some readers do not see what they should; names their outputs
     ├── ScoreStoreError           the score store cannot be read or written as asked
     │   └── NoScoresError             no table of the model is published there
+    ├── EvidenceError             counts that cannot be, or a statistical test asked for what it cannot tell
+    ├── PredictionLogError        a log segment or archive of answers cannot be read or made
     ├── RegistryError             the MLflow registry lacks something or cannot be reached
     ├── DatabaseError             the release database cannot be reached or has another layout
     ├── EdgeError                 Envoy refused a configuration or did not confirm it
+    ├── EvidenceError             evidence is missing, damaged or contradicts itself, so nothing can be judged by it
     └── StackError                a local process, port, folder or disk is not as it has to be
 
 Each message says what was seen, what was allowed and what to do next.
@@ -183,6 +186,14 @@ class NoScoresError(ScoreStoreError):
     """No table of the model is published in the score store, or the one that is cannot be used."""
 
 
+class EvidenceError(HotcoldError):
+    """Counts that cannot be, or a limit, level or share that no statistical test can work with."""
+
+
+class PredictionLogError(HotcoldError):
+    """A log segment or archive of answers that cannot be read or made."""
+
+
 class RegistryError(HotcoldError):
     """The MLflow registry lacks something or cannot be reached."""
 
@@ -193,6 +204,10 @@ class DatabaseError(HotcoldError):
 
 class EdgeError(HotcoldError):
     """Envoy refused a configuration or did not confirm it."""
+
+
+class EvidenceError(HotcoldError):
+    """Evidence that is missing, damaged or contradicts itself; nothing can be judged by it."""
 
 
 class StackError(HotcoldError):

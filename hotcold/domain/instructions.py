@@ -1,7 +1,7 @@
 """What the state machine of a release asks for, as values.
 
-`Deploy`, `SetSplit`, `Finish`, `PublishScores` and `RetractScores` are rows that are written in the same transaction as the
-state; the others are effects outside, each safe to repeat.
+`Deploy`, `Mirror`, `SetSplit`, `Finish`, `PublishScores` and `RetractScores` are rows that are written in the same transaction
+as the state; the others are effects outside, each safe to repeat.
 """
 
 from __future__ import annotations
@@ -35,6 +35,14 @@ class Smoke:
 
     slot: Slot
     package: PackageRef
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """Copy this share of the champion's scoring requests to the candidate's slot, in percent; its answers reach nobody."""
+
+    slot: Slot
+    share_pct: float
 
 
 @dataclass(frozen=True)
@@ -94,4 +102,4 @@ class RetractScores:
     reason: str
 
 
-Instruction = Package | Deploy | Smoke | SetSplit | SetStage | Finish | PublishScores | RetractScores
+Instruction = Package | Deploy | Smoke | Mirror | SetSplit | SetStage | Finish | PublishScores | RetractScores

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from hotcold.domain.edge import Endpoint
+from hotcold.domain.edge import Endpoint, refuse_mirror
 from hotcold.domain.serving import ModelPlan, Slot, SlotPlan
 
 _FIRST_BACKOFF_S = 0.5
@@ -74,6 +74,7 @@ class SlotView:
         start_after_s: no replica is started before this time, on the agent's monotonic clock.
         known_to_edge: addresses that the edge still has.
         drain_s: longest wait for a draining replica's requests, seconds.
+        is_copied_to: requests are copied to the slot by the routes that the edge was given last.
     """
 
     share_pct: int | None
@@ -81,13 +82,19 @@ class SlotView:
     start_after_s: float
     known_to_edge: frozenset[Endpoint]
     drain_s: float
+    is_copied_to: bool = False
+
+    @property
+    def is_idle(self) -> bool:
+        """The edge confirmed that the slot gets no request, neither to answer nor as a copy."""
+        return self.share_pct == 0 and not self.is_copied_to
 
 
 def reconcile(plan: SlotPlan, replicas: Sequence[Replica], view: SlotView, now_s: float) -> tuple[Action, ...]:
     """Bring a slot's replicas closer to what is desired.
 
-    A slot that holds traffic keeps its package, whatever is desired: its replicas are only replaced when the edge has
-    confirmed that its share is 0. A replica is stopped only after the edge has let go of its address.
+    A slot that gets requests keeps its package, whatever is desired: its replicas are only replaced when the edge has confirmed
+    that its share is 0 and that nothing is copied to it. A replica is stopped only after the edge has let go of its address.
 
     Args:
         plan: desired content of the slot.
@@ -99,13 +106,13 @@ def reconcile(plan: SlotPlan, replicas: Sequence[Replica], view: SlotView, now_s
     current = [replica for replica in replicas if replica.digest == digest and replica.state is not ReplicaState.DRAINING]
     stale = [replica for replica in replicas if replica.digest != digest and replica.state is not ReplicaState.DRAINING]
     actions: list[Action] = _finish_draining(replicas, view, now_s)
-    if stale and view.share_pct != 0:
+    if stale and not view.is_idle:
         return tuple(actions)
     actions += [Drain(replica.id) for replica in stale]
     wanted = 0 if view.failure or not plan.package else plan.replicas
     if len(current) < wanted and now_s >= view.start_after_s:
         actions.append(Start(wanted - len(current)))
-    if view.share_pct == 0 or wanted:
+    if view.is_idle or wanted:
         actions += [Drain(replica.id) for replica in _youngest_first(current)[: max(len(current) - wanted, 0)]]
     return tuple(actions)
 
@@ -143,6 +150,25 @@ def allowed_split(plan: ModelPlan, confirmed_green_pct: int | None, healthy: dic
         if share > before and not healthy[slot]:
             return confirmed_green_pct
     return wanted
+
+
+def allowed_mirror(plan: ModelPlan, green_pct: int | None, healthy: dict[Slot, bool]) -> float:
+    """The share of requests that the edge may be told to copy now: the desired one, while somebody is there to take the copies.
+
+    Args:
+        plan: desired state of the model.
+        green_pct: share of green that the edge is given with it, in percent; None: nothing is routed.
+        healthy: whether a slot has a replica of its desired package that the edge takes for healthy.
+
+    Returns:
+        Share of the scoring requests, in percent; 0 where there is no champion, or the slot beside it answers requests.
+    """
+    champion = plan.route.champion
+    if champion is None or green_pct is None:
+        return 0.0
+    idle, wanted = champion.other, plan.route.mirror_pct
+    is_possible = healthy[idle] and _share(idle, green_pct) == 0 and not refuse_mirror(wanted)
+    return wanted if is_possible else 0.0
 
 
 def _share(slot: Slot, green_pct: int) -> int:

@@ -8,11 +8,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from hotcold.domain.edge import refuse_mirror
 from hotcold.domain.errors import PlanError
+from hotcold.domain.latency import LATENCY_BUDGETS_MS
 
-STRATEGIES = ("blue_green",)
+STRATEGIES = ("blue_green", "shadow")
 ON_UNKNOWN = ("hold", "roll_back")
 GATES = ("replica_health", "edge_probe")
+# What copies of live requests can tell of a candidate.
+SHADOW_GATES = ("replica_health", "error_rate", "latency_budget", "score_change", "decision_flips")
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,8 @@ class Plan:
     """Strategy, limits and gates of one release. Durations are in seconds.
 
     Args:
-        strategy: `blue_green`: all traffic moves at once, after smoke tests, and is watched for `bake_s`.
+        strategy: `blue_green`: all traffic moves at once, after smoke tests, and is watched for `bake_s`. `shadow`: no traffic
+            moves; the candidate gets copies of live requests until there is a verdict.
         replicas: replicas of the candidate; all have to be ready before it gets traffic.
         package_timeout_s: longest time to build the package.
         ready_timeout_s: longest time until all replicas of the candidate are ready.
@@ -31,6 +36,12 @@ class Plan:
         on_unknown: `hold` for a person, or `roll_back`.
         required_gates: gates that have to be SAFE for the promotion.
         allow_breaking_schema: release a version whose input schema refuses requests that the champion takes.
+        mirror_pct: share of the scoring requests that are copied to the candidate, in percent, at most four decimals.
+        shadow_min_s: shortest time under copies before a candidate is found SAFE.
+        shadow_min_pairs: fewest requests with an answer by both before a candidate is found SAFE.
+        shadow_max_s: after this time under copies without a verdict, it is UNKNOWN.
+        shadow_gates: gates that have to be SAFE for the verdict SAFE.
+        latency_budget_ms: an answer that takes as long or longer is slow; one of `LATENCY_BUDGETS_MS`.
     """
 
     strategy: str = "blue_green"
@@ -44,6 +55,12 @@ class Plan:
     on_unknown: str = "hold"
     required_gates: tuple[str, ...] = GATES
     allow_breaking_schema: bool = False
+    mirror_pct: float = 100.0
+    shadow_min_s: float = 60.0
+    shadow_min_pairs: int = 1000
+    shadow_max_s: float = 3600.0
+    shadow_gates: tuple[str, ...] = SHADOW_GATES
+    latency_budget_ms: float = 50.0
 
     def __post_init__(self) -> None:
         self._require(self.strategy in STRATEGIES, "strategy", self.strategy, " or ".join(STRATEGIES))
@@ -55,6 +72,20 @@ class Plan:
         self._require(self.max_bake_s >= self.bake_s, "max_bake_s", self.max_bake_s, f"at least bake_s ({self.bake_s})")
         unknown = sorted(set(self.required_gates) - set(GATES))
         self._require(not unknown, "required_gates", ", ".join(unknown), ", ".join(GATES))
+        self._check_shadow()
+
+    def _check_shadow(self) -> None:
+        mirrors = self.mirror_pct > 0 and not refuse_mirror(self.mirror_pct)
+        self._require(mirrors, "mirror_pct", self.mirror_pct, "more than 0, at most 100, with at most four decimals")
+        self._require(0 <= self.shadow_min_s <= 604_800, "shadow_min_s", self.shadow_min_s, "0 to 604800")
+        longest = f"at least shadow_min_s ({self.shadow_min_s}), more than 0, at most 604800"
+        bounded = self.shadow_min_s <= self.shadow_max_s and 0 < self.shadow_max_s <= 604_800
+        self._require(bounded, "shadow_max_s", self.shadow_max_s, longest)
+        self._require(0 <= self.shadow_min_pairs <= 10**9, "shadow_min_pairs", self.shadow_min_pairs, "0 to 1000000000")
+        known = bool(self.shadow_gates) and set(self.shadow_gates) <= set(SHADOW_GATES)
+        self._require(known, "shadow_gates", ", ".join(self.shadow_gates), f"one or more of {', '.join(SHADOW_GATES)}")
+        budgets = ", ".join(f"{budget:g}" for budget in LATENCY_BUDGETS_MS)
+        self._require(self.latency_budget_ms in LATENCY_BUDGETS_MS, "latency_budget_ms", self.latency_budget_ms, budgets)
 
     @staticmethod
     def _require(holds: bool, name: str, seen: object, allowed: str) -> None:
@@ -63,7 +94,7 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain JSON values."""
-        return {**asdict(self), "required_gates": list(self.required_gates)}
+        return {**asdict(self), "required_gates": list(self.required_gates), "shadow_gates": list(self.shadow_gates)}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Plan:
@@ -76,9 +107,8 @@ class Plan:
         if unknown := sorted(set(document) - set(known)):
             raise PlanError(f"plan: unknown key {unknown[0]!r}; known are {', '.join(known)}")
         values = dict(document)
-        if "required_gates" in values:
-            values["required_gates"] = tuple(values["required_gates"])
         try:
+            values |= {name: tuple(values[name]) for name in ("required_gates", "shadow_gates") if name in values}
             return cls(**values)
         except TypeError as error:
             raise PlanError(f"plan: a value has the wrong type ({error}); see the defaults in Plan") from error

@@ -48,6 +48,7 @@ class Route:
         previous: slot in which the champion before is kept warm.
         generation: grows with each change.
         epoch: fence; writes by a controller with a lower epoch are refused.
+        mirror_pct: share of the scoring requests that are copied to the slot beside the champion's, in percent.
     """
 
     green_pct: int | None = None
@@ -55,12 +56,17 @@ class Route:
     previous: Slot | None = None
     generation: int = 0
     epoch: int = 0
+    mirror_pct: float = 0.0
 
     def share(self, slot: Slot) -> int:
         """Share of entities that a slot answers, in percent; 0 where nothing is routed."""
         if self.green_pct is None:
             return 0
         return self.green_pct if slot is Slot.GREEN else 100 - self.green_pct
+
+    def copied(self, slot: Slot) -> float:
+        """Share of the scoring requests that a slot gets a copy of, in percent."""
+        return self.mirror_pct if self.champion and slot is self.champion.other else 0.0
 
 
 @dataclass(frozen=True)
@@ -104,11 +110,13 @@ class RouteStatus:
         green_pct: share of green, in percent; None: nothing is routed.
         generation: generation of the desired route that this is.
         confirmed: False while Envoy does not answer; the rest is then not known.
+        mirror_pct: share of the scoring requests that are copied, in percent; None: nodes differ.
     """
 
     green_pct: int | None = None
     generation: int = 0
     confirmed: bool = True
+    mirror_pct: float | None = 0.0
 
     def share(self, slot: Slot) -> int | None:
         """Confirmed share of a slot, in percent; None if it is not known. Where nothing is routed, it is 0."""
@@ -117,6 +125,11 @@ class RouteStatus:
         if self.green_pct is None:
             return 0
         return self.green_pct if slot is Slot.GREEN else 100 - self.green_pct
+
+    @property
+    def mirror(self) -> float | None:
+        """Confirmed share of the scoring requests that are copied, in percent; None if it is not known."""
+        return self.mirror_pct if self.confirmed else None
 
 
 @dataclass(frozen=True)
@@ -141,12 +154,14 @@ def worst_of(statuses: Sequence[ModelStatus]) -> ModelStatus:
     """
     routes = [status.route for status in statuses]
     shares = {route.green_pct for route in routes}
+    mirrors = {route.mirror_pct for route in routes}
     return ModelStatus(
         model=statuses[0].model,
         route=RouteStatus(
             green_pct=routes[0].green_pct,
             generation=min(route.generation for route in routes),
             confirmed=len(shares) == 1 and all(route.confirmed for route in routes),
+            mirror_pct=mirrors.pop() if len(mirrors) == 1 else None,
         ),
         blue=_worst_slot([status.blue for status in statuses]),
         green=_worst_slot([status.green for status in statuses]),

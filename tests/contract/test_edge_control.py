@@ -31,7 +31,8 @@ def test_clusters_that_envoy_does_not_take_are_said_once_and_hold_the_routes_bac
         control.apply((EdgeModel("unseen", 0),))
         now_s += 2.0
     assert not (tmp_path / "rds.json").exists()
-    assert ["Envoy does not take the clusters unseen-blue, unseen-green; envoy.log says why; written again"] == [
+    names = "unseen-blue, unseen-blue-shadow, unseen-green, unseen-green-shadow"
+    assert [f"Envoy does not take the clusters {names}; envoy.log says why; written again"] == [
         record.reason for record in caplog.records
     ]
 

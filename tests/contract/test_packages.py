@@ -217,7 +217,7 @@ def test_a_scikit_learn_model_and_a_graph_can_be_packaged(small_source: SourceFa
 def test_only_what_a_replica_needs_is_required(small_package: Manifest, bento_home: Path) -> None:
     text = (package_dir(small_package.ref, bento_home).parent / "env" / "python" / "requirements.txt").read_text()
     names = {line.partition("==")[0] for line in text.split() if "==" in line}
-    store = {"lmdb", "redis", "xxhash"}
+    store = {"lmdb", "pyarrow", "redis", "xxhash"}
     # Whichever engine was the fastest when this package was measured.
     engine = {"onnx": {"onnxruntime"}, "xgboost": {"xgboost"}, "onedal": {"scikit-learn-intelex", "xgboost"}}
     wanted = {"bentoml", "numpy", "orjson", "uvicorn", "uvloop", "httptools"} | engine[small_package.measured.hot_engine]

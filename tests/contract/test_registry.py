@@ -219,6 +219,21 @@ def test_a_fresh_version_keeps_the_alias_candidate_while_no_release_is_under_way
     assert {"champion": 1, "candidate": 2} == aliases(registry, model)
 
 
+def test_a_version_that_was_evaluated_without_harm_waits_for_a_release_and_another_does_not(
+    registry: Registry, model: str
+) -> None:
+    register(registry, model)
+    register(registry, model)
+    verdicts = {1: "promoted", 2: "evaluated SAFE: every gate is SAFE"}
+    registry.project(view(model, champion=1, candidate=2, verdicts=verdicts))
+    assert {1: "Production", 2: "Staging"} == stages(registry, model)
+    registry.project(replace(view(model, champion=1, verdicts=verdicts), waiting=(2,)))
+    assert {1: "Production", 2: "None"} == stages(registry, model)
+    assert {"champion": 1, "candidate": 2} == aliases(registry, model)
+    registry.project(view(model, champion=1, verdicts=verdicts))
+    assert {"champion": 1} == aliases(registry, model)
+
+
 def test_a_role_for_a_version_that_mlflow_lacks_is_refused(registry: Registry, model: str) -> None:
     register(registry, model)
     with pytest.raises(RegistryError, match="lacks version 9"):

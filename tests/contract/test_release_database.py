@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from sqlalchemy import text
 
 from hotcold.adapters.database import Database
 from hotcold.adapters.release_database import ReleaseDatabase
+from hotcold.adapters.release_tables import LAYOUT_VERSION
 from hotcold.domain.errors import (
     ActiveReleaseError,
     DatabaseError,
@@ -19,8 +21,10 @@ from hotcold.domain.errors import (
     ReleaseError,
     StaleControllerError,
 )
-from hotcold.domain.instructions import Deploy, SetSplit
-from hotcold.domain.release import Observation, Phase
+from hotcold.domain.gate import Gate, Verdict
+from hotcold.domain.instructions import Deploy, Finish, Instruction, Mirror, SetSplit
+from hotcold.domain.plan import SHADOW_GATES
+from hotcold.domain.release import SMOKE_GATES, Observation, Phase, Release, advance
 from hotcold.domain.serving import ModelStatus, RouteStatus, Slot, SlotPlan, SlotStatus
 from hotcold.rollback import roll_back
 from services.watchdog import Watchdog
@@ -220,9 +224,179 @@ def test_another_layout_is_refused_with_what_to_do(database_url: str) -> None:
     opened.prepare()
     with opened.write() as connection:
         connection.execute(text("UPDATE layout SET version = 99"))
-    with pytest.raises(DatabaseError, match="has layout 99; this hotcold needs 2"):
+    with pytest.raises(DatabaseError, match=f"has layout 99; this hotcold needs {LAYOUT_VERSION}"):
         opened.prepare()
     opened.dispose()
+
+
+def test_a_database_from_before_mirrors_keeps_its_releases_and_gets_the_columns_it_lacks(database: ReleaseDatabase) -> None:
+    release = promote(database, 1, now=100.0)
+    plan, story = database.read_plan("m"), database.read_events(release.id)
+    with database._database.write() as connection:
+        for table, column in (
+            ("routes", "mirror_pct"),
+            ("releases", "verdict"),
+            ("releases", "quiet_s"),
+            ("events", "verdict"),
+        ):
+            connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
+        connection.execute(text("UPDATE layout SET version = 2"))
+    database.prepare()
+    assert (plan, release) == (database.read_plan("m"), database.read_release(release.id))
+    assert story == database.read_events(release.id)
+    assert 0.0 == database.read_plan("m").route.mirror_pct
+    database.prepare()
+    with database._database.read() as connection:
+        assert LAYOUT_VERSION == connection.scalar(text("SELECT version FROM layout"))
+
+
+SHADOW = replace(PLAN, strategy="shadow", mirror_pct=12.5, shadow_min_s=0, shadow_min_pairs=0)
+
+
+def mirror(database: ReleaseDatabase, version: int, now: float) -> Release:
+    """A release whose candidate gets copies."""
+    release = database.start("m", version, SHADOW, "driver", now, LEASE_S)
+    ready = SlotStatus(package(version).digest, 1, 1)
+    for seen in (
+        Observation(package=package(version)),
+        Observation(candidate=ready),
+        Observation(candidate=ready, smoke=tuple(Gate(name, Verdict.SAFE) for name in SMOKE_GATES)),
+    ):
+        release = step(database, release, seen, now)
+    assert Phase.SHADOW is release.phase
+    return release
+
+
+def conclude(database: ReleaseDatabase, release: Release, now: float) -> Release:
+    gates = tuple(Gate(name, Verdict.SAFE) for name in SHADOW_GATES)
+    release = step(database, release, Observation(edge_share=0, edge_mirror=12.5, gates=gates), now)
+    assert Phase.CLOSING is release.phase
+    return step(database, release, Observation(edge_share=0, edge_mirror=0.0), now)
+
+
+def test_an_evaluation_copies_requests_ends_with_its_verdict_and_leaves_the_champion_as_it_was(
+    database: ReleaseDatabase,
+) -> None:
+    promote(database, 1, now=100.0)
+    promote(database, 2, now=200.0)
+    before = database.read_plan("m")
+    release = mirror(database, 3, now=300.0)
+    during = database.read_plan("m")
+    assert (12.5, Slot.GREEN, 100) == (during.route.mirror_pct, during.route.champion, during.route.green_pct)
+    assert (12.5, 0.0) == (during.route.copied(Slot.BLUE), during.route.copied(Slot.GREEN))
+    assert SlotPlan(package(3), 1) == during.blue
+    ended = conclude(database, release, now=301.0)
+    after = database.read_plan("m")
+    assert (0.0, Slot.GREEN, None, SlotPlan()) == (
+        after.route.mirror_pct,
+        after.route.champion,
+        after.route.previous,
+        after.blue,
+    )
+    assert (before.green, before.route.green_pct) == (after.green, after.route.green_pct)
+    stored = database.read_release(ended.id)
+    assert (Phase.EVALUATED, Verdict.SAFE) == (stored.phase, stored.verdict)
+    assert [("shadow", ""), ("closing", "SAFE"), ("evaluated", "SAFE")] == [
+        (event.phase, event.verdict) for event in database.read_events(ended.id)[-3:]
+    ]
+    # The next release of the model may start.
+    assert Phase.PACKAGING is database.start("m", 3, PLAN, "driver", 400.0, LEASE_S).phase
+
+
+def test_a_controller_s_time_without_copies_is_kept(database: ReleaseDatabase) -> None:
+    promote(database, 1, now=100.0)
+    release = mirror(database, 2, now=200.0)
+    after, asked = advance(release, Observation(edge_mirror=0.0), 203.0)
+    assert (release.phase, ()) == (after.phase, asked)
+    database.renew(after, 203.0, LEASE_S)
+    assert (3.0, 0.0) == (database.read_release(release.id).quiet_s, database.read_release(release.id).in_phase_s)
+
+
+def test_without_a_champion_there_is_nothing_to_evaluate_against(database: ReleaseDatabase) -> None:
+    with pytest.raises(ReleaseError, match="m has no champion to compare version 1 with; release one"):
+        database.start("m", 1, SHADOW, "driver", 100.0, LEASE_S)
+    assert () == database.read_active()
+
+
+def test_an_evaluation_that_a_person_ends_takes_the_copies_away_and_keeps_the_scores(database: ReleaseDatabase) -> None:
+    promote(database, 1, now=100.0)
+    release = mirror(database, 2, now=200.0)
+    undone = database.undo("m", "me", "enough", 201.0, LEASE_S)
+    assert (release.id, Phase.ROLLING_BACK) == (undone.id, undone.phase)
+    assert 0.0 == database.read_plan("m").route.mirror_pct
+    assert not any("RetractScores" in text for event in database.read_events(release.id) for text in event.instructions)
+    waiting = step(database, undone, Observation(edge_share=0, edge_mirror=12.5), 202.0)
+    assert SlotPlan(package(2), 1) == database.read_plan("m").green, "the slot is emptied when the edge has confirmed"
+    ended = step(database, waiting, Observation(edge_share=0, edge_mirror=0.0), 203.0)
+    assert (Phase.ROLLED_BACK, None, SlotPlan()) == (ended.phase, ended.verdict, database.read_plan("m").green)
+
+
+@pytest.mark.parametrize(
+    "instruction",
+    [
+        Deploy(Slot.GREEN, package(3), 1),
+        Finish(Slot.GREEN, Slot.BLUE, promoted=False, retire=True),
+        Finish(Slot.GREEN, Slot.BLUE, promoted=True, retire=False),
+    ],
+)
+def test_no_slot_and_no_role_changes_while_requests_are_copied(database: ReleaseDatabase, instruction: Instruction) -> None:
+    promote(database, 1, now=100.0)
+    release = mirror(database, 2, now=200.0)
+    plan = database.read_plan("m")
+    with pytest.raises(ReleaseError, match=r"12.5 % of the requests of m are copied .* take the mirror away first"):
+        database.commit(release, release, (instruction,), "test", 201.0)
+    assert plan == database.read_plan("m")
+
+
+def test_requests_are_copied_only_to_a_slot_without_traffic_beside_the_champion(database: ReleaseDatabase) -> None:
+    promote(database, 1, now=100.0)
+    release = bake(database, 2, now=200.0)
+    for slot in Slot:
+        with pytest.raises(ReleaseError, match="only to a slot without traffic beside the champion's"):
+            database.commit(release, release, (Mirror(slot, 10.0),), "test", 201.0)
+    assert 0.0 == database.read_plan("m").route.mirror_pct
+
+
+def test_the_watchdog_takes_the_copies_away_when_the_controller_is_silent(database: ReleaseDatabase) -> None:
+    promote(database, 1, now=100.0)
+    release = mirror(database, 2, now=200.0)
+    now_s = [0.0]
+    watchdog = Watchdog(database, "n", timeout_s=10, monotonic=lambda: now_s[0], clock=lambda: 300.0)
+    slots = {"blue": SlotStatus(package(1).digest, 1, 1), "green": SlotStatus(package(2).digest, 1, 1)}
+    watchdog.tick([ModelStatus("m", RouteStatus(0, 9, mirror_pct=12.5), **slots)])
+    now_s[0] = 10.5
+    watchdog.tick([ModelStatus("m", RouteStatus(0, 9, mirror_pct=12.5), **slots)])
+    held = database.read_release(release.id)
+    assert (Phase.HELD, 0.0, 0) == (
+        held.phase,
+        database.read_plan("m").route.mirror_pct,
+        database.read_plan("m").route.green_pct,
+    )
+    assert "requests are no longer copied" in held.reason
+
+
+def test_the_watchdog_ends_an_evaluation_that_lost_its_controller_at_the_end(database: ReleaseDatabase) -> None:
+    promote(database, 1, now=100.0)
+    release = mirror(database, 2, now=200.0)
+    harm = Observation(edge_share=0, edge_mirror=12.5, gates=(Gate("error_rate", Verdict.HARM, "9 of 10", "1 of 10"),))
+    closing = step(database, release, harm, 201.0)
+    now_s = [0.0]
+    watchdog = Watchdog(database, "n", timeout_s=10, monotonic=lambda: now_s[0], clock=lambda: 300.0)
+    for at_s, mirror_pct, phase in ((0.0, 12.5, Phase.CLOSING), (11.0, 12.5, Phase.CLOSING), (12.0, 0.0, Phase.EVALUATED)):
+        now_s[0] = at_s
+        watchdog.tick([ModelStatus("m", RouteStatus(0, 9, mirror_pct=mirror_pct))])
+        assert phase is database.read_release(closing.id).phase
+    ended = database.read_release(closing.id)
+    assert (Verdict.HARM, "error_rate is HARM: 9 of 10 (allowed: 1 of 10)") == (ended.verdict, ended.reason)
+
+
+def test_nodes_that_differ_in_what_they_copy_confirm_nothing(database: ReleaseDatabase) -> None:
+    one, other = (ModelStatus("m", RouteStatus(0, 3, mirror_pct=mirror_pct)) for mirror_pct in (12.5, 0.0))
+    database.write_status("one", [one], 100.0)
+    assert database.read_status("m", 101.0).route.mirror == 12.5  # type: ignore[union-attr]
+    database.write_status("two", [other], 100.0)
+    merged = database.read_status("m", 101.0)
+    assert merged and (0, None) == (merged.route.share(Slot.GREEN), merged.route.mirror)
 
 
 def test_a_database_that_cannot_be_reached_says_so_without_the_password() -> None:

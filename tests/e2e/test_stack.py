@@ -21,7 +21,15 @@ from tests.fixtures.stack import Installation, command, free_ports, make_install
 pytestmark = pytest.mark.e2e
 
 PROCESSES = ("prefect-server", "mlflow-server", "worker", "agent", "envoy")
-DEPLOYMENTS = {"train-model", "cut-over", "roll-back", "score-batch", "score-requested", "sync-registry"}
+DEPLOYMENTS = {
+    "train-model",
+    "cut-over",
+    "roll-back",
+    "score-batch",
+    "score-requested",
+    "compact-predictions",
+    "sync-registry",
+}
 
 
 def names(installation: Installation) -> list[str]:

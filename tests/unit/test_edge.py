@@ -18,14 +18,16 @@ from hotcold.domain.edge import (
     Document,
     EdgeModel,
     Endpoint,
-    cluster_document,
     cluster_name,
-    endpoint_document,
-    endpoint_file,
+    mirrored_pct,
+    refuse_mirror,
     route_document,
+    shadow_name,
 )
+from hotcold.domain.edge_clusters import cluster_document, endpoint_document, endpoint_file
 from hotcold.domain.edge_listener import MAX_BODY_BYTES, Listener, bootstrap_document
 from hotcold.domain.errors import EdgeError
+from hotcold.domain.headers import SHADOW_HEADER
 from hotcold.domain.serving import Slot
 
 ONE, TWO, THREE = Endpoint("127.0.0.1", 4001), Endpoint("127.0.0.1", 4002), Endpoint("127.0.0.2", 4001)
@@ -95,6 +97,7 @@ def test_the_order_of_endpoints_changes_neither_version_nor_content(endpoints: l
         replace(MODEL, champion=Slot.GREEN),
         replace(MODEL, champion=None),
         replace(MODEL, model="n"),
+        replace(MODEL, mirror_pct=1.0),
     ],
 )
 def test_another_route_has_another_version(other: EdgeModel) -> None:
@@ -128,19 +131,109 @@ def test_an_endpoint_file_holds_exactly_one_resource_and_all_addresses() -> None
     assert [("127.0.0.1", 4001), ("127.0.0.1", 4002)] == [(found["address"], found["port_value"]) for found in addresses]
 
 
-def test_each_slot_is_a_cluster_that_reads_its_own_endpoint_file() -> None:
-    clusters = cluster_document([MODEL, replace(MODEL, model="n")], "/edge")["resources"]
-    files = {cluster["name"]: cluster["eds_cluster_config"]["eds_config"]["path_config_source"]["path"] for cluster in clusters}
-    expected = {cluster_name(model, slot): f"/edge/{endpoint_file(model, slot)}" for model in ("m", "n") for slot in Slot}
-    assert expected == files
+def clusters_of(*models: EdgeModel) -> dict[str, Document]:
+    return {cluster["name"]: cluster for cluster in cluster_document(models, "/edge")["resources"]}
+
+
+def test_each_slot_is_two_clusters_that_read_its_own_endpoint_file() -> None:
+    files = {
+        name: cluster["eds_cluster_config"]["eds_config"]["path_config_source"]["path"]
+        for name, cluster in clusters_of(MODEL, replace(MODEL, model="n")).items()
+    }
+    slots = [(model, slot) for model in ("m", "n") for slot in Slot]
+    names = (cluster_name, shadow_name)
+    assert {name(*slot): f"/edge/{endpoint_file(*slot)}" for slot in slots for name in names} == files
     assert 4 == len(set(files.values()))
 
 
-def test_no_cluster_panics_and_every_cluster_is_checked_and_has_a_breaker() -> None:
-    for cluster in cluster_document([MODEL], "/edge")["resources"]:
+def test_every_cluster_looks_for_the_name_that_is_in_its_endpoint_file() -> None:
+    for name, cluster in clusters_of(MODEL).items():
+        slot = Slot.GREEN if "green" in name else Slot.BLUE
+        [resource] = endpoint_document("m", slot, [ONE])["resources"]
+        assert resource["cluster_name"] == cluster["eds_cluster_config"]["service_name"]
+
+
+def test_no_cluster_panics_and_every_slot_is_checked_and_has_a_breaker() -> None:
+    clusters = clusters_of(MODEL)
+    for cluster in clusters.values():
         assert {"value": 0} == cluster["common_lb_config"]["healthy_panic_threshold"]
-        assert "/readyz" == cluster["health_checks"][0]["http_health_check"]["path"]
         assert {"max_connections", "max_pending_requests", "max_requests"} <= set(cluster["circuit_breakers"]["thresholds"][0])
+    for slot in Slot:
+        assert "/readyz" == clusters[cluster_name("m", slot)]["health_checks"][0]["http_health_check"]["path"]
+
+
+def test_a_shadow_may_hold_far_less_than_its_slot_for_a_shorter_time_and_is_not_probed_again() -> None:
+    clusters = clusters_of(MODEL)
+    for slot in Slot:
+        own, shadow = clusters[cluster_name("m", slot)], clusters[shadow_name("m", slot)]
+        [limits], [shadow_limits] = own["circuit_breakers"]["thresholds"], shadow["circuit_breakers"]["thresholds"]
+        for limit in ("max_connections", "max_pending_requests", "max_requests"):
+            assert shadow_limits[limit] * 10 < limits[limit]
+        assert 0 == shadow_limits["max_retries"]
+        assert "health_checks" not in shadow
+        assert "outlier_detection" not in shadow
+        assert ["1s"] == list(values_of(shadow, "max_stream_duration"))
+        assert [] == list(values_of(own, "max_stream_duration"))
+
+
+def mirrors_of(model: EdgeModel) -> dict[str, list[Document]]:
+    """Mirror policies by the path's pattern."""
+    return {
+        route["match"]["safe_regex"]["regex"]: route["route"]["request_mirror_policies"]
+        for route in routes_of(model)
+        if "request_mirror_policies" in route.get("route", {})
+    }
+
+
+@pytest.mark.parametrize("champion", Slot)
+def test_only_scoring_on_the_split_is_copied_and_only_to_the_shadow_of_the_other_slot(champion: Slot) -> None:
+    mirrors = mirrors_of(replace(MODEL, champion=champion, green_pct=0, mirror_pct=25.0))
+    assert {"/models/m/predict", "/v2/models/m(/versions/[^/]+)?/infer"} == set(mirrors)
+    for [policy] in mirrors.values():
+        assert shadow_name("m", champion.other) == policy["cluster"]
+        assert {"numerator": 250_000, "denominator": "MILLION"} == policy["runtime_fraction"]["default_value"]
+        [mutation] = policy["request_headers_mutations"]
+        assert {"key": SHADOW_HEADER, "value": "1"} == mutation["append"]["header"]
+
+
+def test_without_a_share_nothing_is_copied() -> None:
+    assert {} == mirrors_of(MODEL)
+
+
+def test_no_request_comes_in_with_the_header_of_a_copy() -> None:
+    for model in (MODEL, replace(MODEL, mirror_pct=50.0)):
+        [host] = route_document([model])["resources"][0]["virtual_hosts"]
+        assert [SHADOW_HEADER] == host["request_headers_to_remove"]
+
+
+@given(st.integers(1, 1_000_000))
+def test_the_share_of_copies_is_read_as_it_was_written(millionths: int) -> None:
+    share_pct = millionths / 10_000
+    assert "" == refuse_mirror(share_pct)
+    for [policy] in mirrors_of(replace(MODEL, mirror_pct=share_pct)).values():
+        assert millionths == policy["runtime_fraction"]["default_value"]["numerator"]
+        assert share_pct == mirrored_pct(policy)
+
+
+@pytest.mark.parametrize("share_pct", [-1, 100.1, 0.00001, float("nan"), float("inf")])
+def test_a_share_that_envoy_cannot_draw_is_refused(share_pct: float) -> None:
+    with pytest.raises(EdgeError, match=r"allowed is 0 to 100 with at most four decimals"):
+        replace(MODEL, mirror_pct=share_pct)
+
+
+@pytest.mark.parametrize("missing", [{"champion": None}, {"green_pct": None}])
+def test_without_a_champion_there_is_nothing_to_copy(missing: dict[str, None]) -> None:
+    with pytest.raises(EdgeError, match="m has no champion whose requests could be copied"):
+        replace(MODEL, mirror_pct=10.0, **missing)
+
+
+def test_routes_are_named_by_who_asks() -> None:
+    for path, method, name in (("/models/m/predict", "POST", "score"), ("/models/m", "GET", "read"), ("/v2", "GET", "")):
+        route = next(route for route in routes_of(MODEL) if matches(route["match"], method, path, {}))
+        assert name == route.get("name", "")
+    headers = {VARIANT_HEADER: "green"}
+    route = next(route for route in routes_of(MODEL) if matches(route["match"], "POST", "/models/m/predict", headers))
+    assert "tester" == route["name"]
 
 
 @pytest.mark.parametrize("green_pct", range(101))

@@ -19,6 +19,7 @@ from hotcold.domain.placement import (
     SlotView,
     Start,
     Stop,
+    allowed_mirror,
     allowed_split,
     backoff_s,
     reconcile,
@@ -31,6 +32,7 @@ NOW_S, DRAIN_S = 100.0, 5.0
 IDLE = SlotView(share_pct=0, failure="", start_after_s=0.0, known_to_edge=frozenset(), drain_s=DRAIN_S)
 BUSY = replace(IDLE, share_pct=100)
 UNKNOWN = replace(IDLE, share_pct=None)
+COPIED = replace(IDLE, is_copied_to=True)
 
 
 def wanting(replicas: int, digest: str = NEW) -> SlotPlan:
@@ -54,6 +56,8 @@ CASES: dict[str, tuple[SlotPlan, list[Replica], SlotView, tuple[Action, ...]]] =
     "an empty plan and an empty slot": (SlotPlan(), [], IDLE, ()),
     "a package without traffic is replaced": (wanting(1), [replica(1, OLD)], IDLE, (Drain("r1"), Start(1))),
     "a package with traffic stays": (wanting(1), [replica(1, OLD)], BUSY, ()),
+    "a package that gets copies stays": (wanting(1), [replica(1, OLD)], COPIED, ()),
+    "a slot that is retired with copies stays": (wanting(0), [replica(1)], COPIED, ()),
     "a package whose traffic is not known stays": (wanting(1), [replica(1, OLD)], UNKNOWN, ()),
     "a slot that is retired without traffic is emptied": (wanting(0), [replica(1)], IDLE, (Drain("r1"),)),
     "a slot without a package and without traffic is emptied": (SlotPlan(), [replica(1, OLD)], IDLE, (Drain("r1"),)),
@@ -312,6 +316,44 @@ def test_a_slot_that_is_not_healthy_never_gains_and_the_split_is_the_desired_or_
             assert Route(allowed).share(slot) <= Route(confirmed).share(slot)
     if blue and green:
         assert wanted == allowed
+
+
+def mirroring(mirror_pct: float, champion: Slot | None = Slot.BLUE, green_pct: int | None = 0) -> ModelPlan:
+    return ModelPlan("m", Route(green_pct, champion, mirror_pct=mirror_pct))
+
+
+@pytest.mark.parametrize(
+    ("plan", "green_pct", "healthy", "expected"),
+    [
+        (mirroring(10.0), 0, "blue green", 10.0),
+        (mirroring(10.0), 0, "green", 10.0),
+        (mirroring(10.0), 0, "blue", 0.0),
+        (mirroring(10.0, Slot.GREEN, 100), 100, "blue", 10.0),
+        (mirroring(10.0, Slot.GREEN, 100), 100, "green", 0.0),
+        (mirroring(0.0), 0, "blue green", 0.0),
+        # What is in force counts: while the slot still answers requests, it gets no copies.
+        (mirroring(10.0), 5, "blue green", 0.0),
+        (mirroring(10.0), None, "blue green", 0.0),
+        (mirroring(10.0, None), 0, "blue green", 0.0),
+        # A row that no plan of ours has written must not stop the node.
+        (mirroring(0.00001), 0, "blue green", 0.0),
+        (mirroring(101.0), 0, "blue green", 0.0),
+    ],
+)
+def test_requests_are_copied_only_where_somebody_is_there_to_take_the_copies(
+    plan: ModelPlan, green_pct: int | None, healthy: str, expected: float
+) -> None:
+    assert expected == allowed_mirror(plan, green_pct, {slot: slot.value in healthy.split() for slot in Slot})
+
+
+@given(slots(), plans)
+def test_a_slot_that_gets_copies_keeps_its_replicas_whatever_is_desired(replicas: list[Replica], plan: SlotPlan) -> None:
+    view = SlotView(0, "", 0.0, frozenset(found.endpoint for found in replicas), DRAIN_S, is_copied_to=True)
+    actions = reconcile(plan, replicas, view, NOW_S)
+    drained = {action.id for action in actions if isinstance(action, Drain)}
+    stale = {found.id for found in replicas if found.digest != digest_of(plan)}
+    assert not drained & stale
+    assert not drained or plan.replicas, "nor is it emptied"
 
 
 @pytest.mark.parametrize(

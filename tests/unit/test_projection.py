@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
+from hotcold.domain.gate import Verdict
 from hotcold.domain.package import PackageRef
 from hotcold.domain.plan import Plan
 from hotcold.domain.projection import project
@@ -35,3 +40,16 @@ def test_a_version_that_was_never_packaged_is_not_archived() -> None:
     view = project(ModelPlan("m"), [release(1, Phase.REJECTED, "no schema", packaged=False)])
     assert (None, None, None, ()) == (view.champion, view.previous, view.candidate, view.archived)
     assert "rejected: no schema (release id1)" == view.verdicts[1]
+
+
+@pytest.mark.parametrize(("verdict", "waiting"), [(Verdict.SAFE, (2,)), (Verdict.UNKNOWN, (2,)), (Verdict.HARM, ())])
+def test_a_version_that_was_only_evaluated_is_not_archived_and_waits_unless_it_does_harm(
+    verdict: Verdict, waiting: tuple[int, ...]
+) -> None:
+    plan = ModelPlan("m", Route(0, Slot.BLUE), SlotPlan(package(1), 1))
+    evaluated = replace(release(2, Phase.EVALUATED, "because"), verdict=verdict)
+    view = project(plan, [evaluated, release(1, Phase.PROMOTED)])
+    assert (1, None, (), waiting) == (view.champion, view.candidate, view.archived, view.waiting)
+    assert f"evaluated {verdict}: because (release id2)" == view.verdicts[2]
+    # What was released before it was evaluated again stays archived.
+    assert (2,) == project(plan, [evaluated, release(2, Phase.ROLLED_BACK)]).archived
