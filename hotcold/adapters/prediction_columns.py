@@ -1,13 +1,14 @@
 """The Arrow layout of the prediction log: one row per request, its scores and features as lists.
 
-Answers are packed while they are hot: kept as Python objects until a batch of them is written, they would cost three times as
-much. Arrays are made from buffers: from Python lists pyarrow would make them as well, but imports pandas first, which takes half
-a second and 50 MiB in each replica.
+Answers are packed while they are hot: kept as Python objects until a batch of them is written, they would cost three times
+as much. Arrays are made from buffers: from Python lists pyarrow would make them as well, but imports pandas first, which takes
+half a second and 50 MiB in each replica.
 """
 
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -168,11 +169,11 @@ def _stages_us(clocks: NDArray[np.float64]) -> list[NDArray[np.uint32]]:
     return [np.clip(np.rint(stage * 1e6), 0, 2**32 - 1).astype(np.uint32) for stage in stages]
 
 
-def _bits(flags: NDArray[np.uint8]) -> pa.Buffer:
+def _bits(flags: NDArray[Any]) -> pa.Buffer:
     return pa.py_buffer(np.packbits(flags != 0, bitorder="little"))
 
 
-def _validity(is_known: NDArray[np.uint8] | None) -> pa.Buffer | None:
+def _validity(is_known: NDArray[Any] | None) -> pa.Buffer | None:
     return None if is_known is None or is_known.all() else _bits(is_known)
 
 
@@ -182,21 +183,21 @@ def _offsets(lengths: NDArray[Any]) -> NDArray[np.int32]:
     return offsets
 
 
-def _texts(content: bytearray | bytes, lengths: NDArray[Any], is_known: NDArray[np.uint8] | None = None) -> pa.Array:
+def _texts(content: bytearray | bytes, lengths: NDArray[Any], is_known: NDArray[Any] | None = None) -> pa.Array:
     offsets = _offsets(lengths)
     if not content.isascii():
         # Headers are bytes, and nobody checked that they are UTF-8.
-        texts = [content[begin:end].decode("utf-8", "replace").encode() for begin, end in zip(offsets, offsets[1:], strict=False)]
+        texts = [content[begin:end].decode("utf-8", "replace").encode() for begin, end in pairwise(offsets)]
         content, offsets = b"".join(texts), _offsets(np.array([len(text) for text in texts]))
     buffers = [_validity(is_known), pa.py_buffer(offsets), pa.py_buffer(content)]
     return pa.Array.from_buffers(pa.string(), len(lengths), buffers)
 
 
-def _numbers(kind: pa.DataType, values: NDArray[Any], is_known: NDArray[np.uint8] | None = None) -> pa.Array:
+def _numbers(kind: pa.DataType, values: NDArray[Any], is_known: NDArray[Any] | None = None) -> pa.Array:
     return pa.Array.from_buffers(kind, len(values), [_validity(is_known), pa.py_buffer(np.ascontiguousarray(values))])
 
 
-def _lists(content: bytearray, lengths: NDArray[Any], is_known: NDArray[np.uint8]) -> pa.Array:
+def _lists(content: bytearray, lengths: NDArray[Any], is_known: NDArray[Any]) -> pa.Array:
     """Lists of float32 from their bytes."""
     values = pa.Array.from_buffers(pa.float32(), len(content) // _ITEM_BYTES, [None, pa.py_buffer(content)])
     buffers = [_validity(is_known), pa.py_buffer(_offsets(lengths // _ITEM_BYTES))]

@@ -25,12 +25,11 @@
     │   └── ReadersBehindError        some readers do not see what they should; names their outputs
     ├── ScoreStoreError           the score store cannot be read or written as asked
     │   └── NoScoresError             no table of the model is published there
-    ├── EvidenceError             counts that cannot be, or a statistical test asked for what it cannot tell
     ├── PredictionLogError        a log segment or archive of answers cannot be read or made
     ├── RegistryError             the MLflow registry lacks something or cannot be reached
     ├── DatabaseError             the release database cannot be reached or has another layout
     ├── EdgeError                 Envoy refused a configuration or did not confirm it
-    ├── EvidenceError             evidence is missing, damaged or contradicts itself, so nothing can be judged by it
+    ├── EvidenceError             evidence is missing or cannot be, or a test is asked for what it cannot tell
     └── StackError                a local process, port, folder or disk is not as it has to be
 
 Each message says what was seen, what was allowed and what to do next.
@@ -186,10 +185,6 @@ class NoScoresError(ScoreStoreError):
     """No table of the model is published in the score store, or the one that is cannot be used."""
 
 
-class EvidenceError(HotcoldError):
-    """Counts that cannot be, or a limit, level or share that no statistical test can work with."""
-
-
 class PredictionLogError(HotcoldError):
     """A log segment or archive of answers that cannot be read or made."""
 
@@ -207,7 +202,7 @@ class EdgeError(HotcoldError):
 
 
 class EvidenceError(HotcoldError):
-    """Evidence that is missing, damaged or contradicts itself; nothing can be judged by it."""
+    """Evidence that is missing, damaged or contradicts itself, or a limit, level or share that no test can work with."""
 
 
 class StackError(HotcoldError):

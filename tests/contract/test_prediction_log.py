@@ -70,7 +70,8 @@ class TestRows:
 
     def test_a_good_answer(self, tmp_path: Path) -> None:
         matrix, scores = np.array([[1.5, math.nan, -0.0]], np.float32), np.array([0.25], np.float32)
-        offered = answer(7, matrix=matrix, scores=scores, entity=b"UA1", segment=b"gold", shadow=True, tester=True, at_s=1e9 + 0.000123)
+        said = {"entity": b"UA1", "segment": b"gold", "shadow": True, "tester": True, "at_s": 1e9 + 0.000123}
+        offered = answer(7, matrix=matrix, scores=scores, **said)
         (row,) = write(tmp_path, offered)
         times = [row.pop(stage) for stage in ("pre_us", "infer_us", "post_us")]
         features = row.pop("features")

@@ -162,7 +162,9 @@ class TestWrongRequests:
             row[key] for key in ("status", "entity", "scores", "features", "features_hash", "infer_us")
         )
 
-    @pytest.mark.parametrize("path", ["/readyz", "/metrics", "/v2", f"/models/{MODEL}", f"/v2/models/{MODEL}/ready", "/nowhere"])
+    @pytest.mark.parametrize(
+        "path", ["/readyz", "/metrics", "/v2", f"/models/{MODEL}", f"/v2/models/{MODEL}/ready", "/nowhere"]
+    )
     def test_what_asks_for_no_score_is_not_logged(self, client: httpx.Client, root: Path, path: str) -> None:
         client.get(path, headers={"x-request-id": "probe"})
         client.post(PREDICT, content=GOOD_BODY, headers={"x-request-id": f"after{path.replace('/', '-')}"})
@@ -203,9 +205,7 @@ def test_sigterm_writes_what_waits_and_closes_the_segment(src: Path, tmp_path: P
 
 
 @pytest.mark.e2e
-def test_what_the_edge_answered_is_in_the_logs_of_the_agents_replicas(
-    data_plane: DataPlane, small_package: Manifest
-) -> None:
+def test_what_the_edge_answered_is_in_the_logs_of_the_agents_replicas(data_plane: DataPlane, small_package: Manifest) -> None:
     """Every answer once, by one of two replicas; smoke tests and probes are told apart."""
     data_plane.promote(small_package)
     with data_plane.load(small_package.model) as load:
