@@ -201,7 +201,7 @@ def require_files(run: Run, receipts: Sequence[Receipt]) -> None:
     Raises:
         BatchError: names the first that is missing, of another size, or too many.
     """
-    wanted = {f"{part.name}.parquet": receipt.size_bytes for part, receipt in zip(run.parts, receipts, strict=True)}
+    wanted = {f"{run.parts[receipt.part].name}.parquet": receipt.size_bytes for receipt in receipts}
     # Temporary names are cleared away afterwards.
     found = {name: size for name, size in run.table.folder.sizes(DATA).items() if not name.startswith(".")}
     folder = f"{run.table.folder.url}/{DATA}"

@@ -145,9 +145,12 @@ class TestRows:
 
 class TestRotation:
     def test_segments_are_closed_by_size(self, tmp_path: Path) -> None:
-        with open_log(tmp_path, rotate_bytes=20_000) as log:
-            for number in range(2000):
-                log.offer(answer(number))
+        """What was there when the writer woke stays in one segment, so the answers come in ten heaps."""
+        with open_log(tmp_path, rotate_bytes=10_000) as log:
+            for first in range(0, 2000, 200):
+                for number in range(first, first + 200):
+                    log.offer(answer(number))
+                wait_until(settled(log, first + 200), "the heap is written")
         segments = [read_segment(tmp_path / MODEL, name) for name in sorted(list_segments(tmp_path / MODEL))]
         assert numbered("w1", 2000) == read_ids(tmp_path)
         assert [*range(len(segments))] == sorted(segment.name.number for segment in segments)
@@ -186,8 +189,8 @@ class TestFullQueue:
 
     def test_the_memory_is_bounded(self, tmp_path: Path) -> None:
         """Large requests fill the queue sooner."""
-        row_bytes = 4 * FEATURES
-        log = new_log(tmp_path, queue_bytes=1000 * row_bytes)
+        # Room for the scores of one and a half such requests and the features that are kept of them.
+        log = new_log(tmp_path, queue_bytes=6 * (500 + MAX_FEATURE_ROWS * FEATURES))
         for number in range(5):
             log.offer(answer(number, rows=500))
         assert (2, 3) == (log.counts().queued, log.counts().dropped_full)
