@@ -14,7 +14,8 @@ from hotcold.domain.package import Manifest
 from tests.fixtures.releases import promote
 from tests.fixtures.scoring_scene import Scene, message
 
-NOTEBOOKS = sorted(Path("notebooks").glob("*.ipynb"))
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,6 +40,6 @@ def test_the_walk_through_of_a_score_table_runs(scene: Scene, small_package: Man
     assert state.is_completed(), message(state)
     monkeypatch.setenv("SCORES", scene.output)
     monkeypatch.setenv("MPLBACKEND", "agg")
-    notebook = nbformat.read("notebooks/batch_scores.ipynb", as_version=4)
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(Path.cwd())}}).execute()
+    notebook = nbformat.read(ROOT / "notebooks" / "batch_scores.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}).execute()
     assert "late-flights" in str(notebook.cells[3].outputs)
