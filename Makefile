@@ -8,10 +8,10 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check up down bench-hot bench-cold bench-lookup lock clean
+.PHONY: help demo test check up down bench-hot bench-cold bench-lookup bench-evidence lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.12 chooses the interpreter of a new .venv; ARGS='-k ports' goes to pytest."
 
@@ -41,6 +41,9 @@ bench-cold: $(INSTALLED) ## measure batch scoring against the bare engine and a 
 
 bench-lookup: $(INSTALLED) ## measure how long a scorer waits for the published score of an entity
 	@$(BIN)/python -m benchmarks.lookup
+
+bench-evidence: $(INSTALLED) ## count false alarms with a peek at every request, and time to find harm
+	@$(BIN)/python -m benchmarks.evidence $(ARGS)
 
 lock: $(INSTALLED) ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --output-file requirements.lock --universal --python-version 3.11 \

@@ -9,7 +9,8 @@ by the posterior's mass above p over the prior's. That is the check of the side 
 factor whose expectation is at most 1 for every true share up to p, so this is an e-value for all of them, which E with a check
 of the side beside it is not; and it is about three times as large where p is small.
 
-Only s and t matter, not the order. E falls as p grows, so that its inversion is a confidence bound.
+Only s and t matter, not the order. As p grows up to s / t, E falls, so that its inversion is a bound without holes: ln E is
+convex in p for the two-sided form, and for the other one the tests look at it over a wide range of counts and masses.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from scipy import special
 
 # Below this the tail of a beta distribution is not exact, or zero.
 _LEAST_TAIL = 1e-280
-Counts = NDArray[np.float64]
 
 
 def log_evidence_above(hits: float, misses: float, share: float, mass: float) -> float:
@@ -52,21 +52,30 @@ def log_evidence_above(hits: float, misses: float, share: float, mass: float) ->
     return posterior - norm + log_above - prior_above - hits * log_share - misses * log_rest
 
 
-def log_evidence_off(hits: Counts, misses: Counts, share: Counts, mass: float) -> NDArray[np.float64]:
-    """Evidence against "the share of hits is exactly `share`", for several pairs of counts at once; otherwise as above.
+def log_evidence_off(
+    hits: NDArray[np.float64], misses: NDArray[np.float64], shares: tuple[float, ...], mass: float
+) -> NDArray[np.float64]:
+    """Evidence against "the share of hits is exactly this", for several shares at once; otherwise as above.
 
     Args:
         hits: shape (n,).
         misses: shape (n,).
-        share: in (0, 1), shape (n,).
+        shares: n shares in (0, 1), or one for all.
         mass: in observations.
 
     Returns:
         Logs of the e-values, nats, shape (n,).
     """
+    a, b, norm, log_share, log_rest = _priors(shares, mass)
+    return np.asarray(special.betaln(a + hits, b + misses) - norm - hits * log_share - misses * log_rest)
+
+
+@lru_cache(maxsize=1024)
+def _priors(shares: tuple[float, ...], mass: float) -> tuple[NDArray[np.float64], ...]:
+    """Parameters of the priors, logs of their norms, and logs of the shares and of what is left to one."""
+    share = np.array(shares)
     a, b = share * mass, (1 - share) * mass
-    posterior = special.betaln(a + hits, b + misses)
-    return np.asarray(posterior - special.betaln(a, b) - hits * np.log(share) - misses * np.log1p(-share))
+    return a, b, special.betaln(a, b), np.log(share), np.log1p(-share)
 
 
 @lru_cache(maxsize=1024)

@@ -18,9 +18,9 @@ from hotcold.domain.gate import Verdict
 class ErrorCounts:
     """Entities that answers were counted for, and those among them that failed.
 
-    An entity counts once in a release, with its first failure: a client that always fails is one failure, not a thousand, and
-    it stays on the candidate's side when the share grows, so that counting it again at each step would be no independent
-    evidence.
+    An entity counts once in a release, with its first failure: a client that always fails is one failure, not a thousand. It
+    stays on the candidate's side when the share grows, so that counting it again at each step would be no independent evidence.
+    What is compared is therefore how many entities fail, not how many requests.
 
     Args:
         failures: entities that failed, by side and share at that time.

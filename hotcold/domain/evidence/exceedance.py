@@ -20,8 +20,8 @@ MASS = 50.0
 class ShareCounts:
     """Hits among observations that are independent of each other.
 
-    Slow answers come in bursts and with certain clients. Count one answer for each closed second or for each entity, or give
-    the share of slow answers in each second to `paired_mean`, which uses all of them.
+    Slow answers come in bursts and with certain clients. Count one answer of each entity, and at most one of each second, or
+    give the share of slow answers in each closed second to `paired_mean`, which uses all of them.
 
     Args:
         hits: what is counted: slow answers, failures.

@@ -21,12 +21,12 @@ class Finding:
         lower: the effect is above this; minus infinity, or the least there is, without evidence.
         upper: the effect is below this.
         limit: what is tolerated.
-        unit: of these four: `ratio`, `%`, `per 1,000`, `nats` or whatever the values are in.
+        unit: of effect, bounds and limit: `ratio`, which is not printed, `%`, `per 1,000`, `nats`.
         log_evidence: log of the e-value against "no harm", nats; at ln(1 / alpha) it is HARM.
         observations: what was counted as one, on both sides.
         counted: what these are, in the plural.
         needed: how many more of them until it can be told, if things go on as now; None if that cannot be said.
-        alpha: chance that the verdict is HARM though there is no harm, at any peek of a whole release; the same for SAFE.
+        alpha: chance that it is ever HARM in a release without harm; and that it is ever SAFE in one with harm at the limit.
         why: the reason for the verdict, one sentence.
         seen: the counts, for people.
         caveat: why nothing can be SAFE, one sentence; empty if nothing speaks against it.
@@ -82,7 +82,8 @@ class Finding:
         """HARM and SAFE are claims; this is how far to trust them."""
         if self.verdict is Verdict.UNKNOWN:
             return ""
-        return f"However often one looks, such a verdict is wrong in at most {number(self.alpha * 100)} % of all releases"
+        without = "no harm" if self.verdict is Verdict.HARM else "harm beyond the limit"
+        return f"With {without}, at most {number(self.alpha * 100)} % of releases would come to this, however often one looks"
 
 
 def decide(harm: bool, safe: bool, sound: bool = True) -> Verdict:

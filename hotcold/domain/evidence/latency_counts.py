@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -32,15 +32,12 @@ class LatencyCounts:
     invalid: int = 0
 
     def __post_init__(self) -> None:
-        require(
-            self.counts.shape == (len(self.edges_us) + 1,),
-            "shape of the counts",
-            self.counts.shape,
-            f"({len(self.edges_us) + 1},)",
-        )
-        require(self.counts.dtype == np.int64, "type of the counts", self.counts.dtype, "int64")
-        require(int(self.counts.min()) >= 0, "least count", int(self.counts.min()), "0 or more")
-        self.counts.flags.writeable = False
+        counts = self.counts
+        require(counts.shape == (len(self.edges_us) + 1,), "shape of the counts", counts.shape, "one more than edges")
+        require(counts.dtype == np.int64, "type of the counts", counts.dtype, "int64")
+        least = np.minimum.reduce(counts)
+        require(least >= 0, "least count", least, "0 or more")
+        counts.flags.writeable = False
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, LatencyCounts):
@@ -52,19 +49,25 @@ class LatencyCounts:
         return hash((self.edges_us, self.counts.tobytes(), self.invalid))
 
     @cached_property
+    def sums(self) -> NDArray[np.float64]:
+        """How many lie at or below each edge, in all bins at the end, and how many lie above; shape (2, bins + 1)."""
+        below = np.cumsum(self.counts)
+        return np.array((below, below[-1] - below), dtype=np.float64)
+
+    @property
+    def below(self) -> NDArray[np.float64]:
+        """How many lie at or below each edge, and in all bins, shape (bins + 1,)."""
+        return np.asarray(self.sums[0])
+
+    @property
+    def above(self) -> NDArray[np.float64]:
+        """How many lie above each edge, shape (bins + 1,)."""
+        return np.asarray(self.sums[1])
+
+    @cached_property
     def total(self) -> int:
         """Latencies in all bins."""
         return int(self.below[-1])
-
-    @cached_property
-    def below(self) -> NDArray[np.int64]:
-        """How many lie at or below each edge, and in all bins, shape (bins + 1,)."""
-        return np.asarray(np.cumsum(self.counts))
-
-    @cached_property
-    def above(self) -> NDArray[np.int64]:
-        """How many lie above each edge, shape (bins + 1,)."""
-        return self.total - self.below
 
     def quantile_bin(self, quantile: float) -> int:
         """The bin that the quantile lies in; the last is the one above all edges. Without latencies, the first."""
@@ -113,10 +116,7 @@ def no_latencies(edges_us: list[int] | tuple[int, ...]) -> LatencyCounts:
     Raises:
         EvidenceError: no edge, one that is no integer from 0, or edges that do not ascend.
     """
-    edges = tuple(as_count("edge of a bin", edge) for edge in edges_us)
-    require(bool(edges), "edges of the bins", "missing", "at least one")
-    ascending = all(before < after for before, after in pairwise(edges))
-    require(ascending, "edges of the bins", edges, "ascending")
+    edges = _checked_edges(tuple(edges_us))
     return LatencyCounts(edges, np.zeros(len(edges) + 1, dtype=np.int64))
 
 
@@ -124,16 +124,29 @@ def count_latencies(latencies_us: NDArray[Any], edges_us: tuple[int, ...]) -> La
     """Count n latencies.
 
     Args:
-        latencies_us: shape (n,), µs. They have to be independent: of a second in which answers were slow, take one answer.
+        latencies_us: shape (n,), µs. They have to be independent: of each entity, and of each second and side, one answer.
         edges_us: upper ends of the bins, µs.
 
     Raises:
         EvidenceError: the bins cannot be used.
     """
-    empty = no_latencies(edges_us)
+    edges = _checked_edges(edges_us)
     latencies = np.asarray(latencies_us, dtype=np.float64)
     # An infinite latency is an answer that never came: it is above all edges.
     usable = latencies[latencies >= 0]
-    bins = np.searchsorted(np.asarray(edges_us), usable, side="left")
-    counts = np.bincount(bins, minlength=len(empty.counts)).astype(np.int64)
-    return LatencyCounts(empty.edges_us, counts, len(latencies) - len(usable))
+    bins = np.searchsorted(_edge_array(edges), usable, side="left")
+    return LatencyCounts(edges, np.bincount(bins, minlength=len(edges) + 1), len(latencies) - len(usable))
+
+
+@lru_cache(maxsize=64)
+def _checked_edges(edges_us: tuple[int, ...]) -> tuple[int, ...]:
+    edges = tuple(as_count("edge of a bin", edge) for edge in edges_us)
+    require(bool(edges), "edges of the bins", "missing", "at least one")
+    ascending = all(before < after for before, after in pairwise(edges))
+    require(ascending, "edges of the bins", edges, "ascending")
+    return edges
+
+
+@lru_cache(maxsize=64)
+def _edge_array(edges_us: tuple[int, ...]) -> NDArray[np.float64]:
+    return np.asarray(edges_us, dtype=np.float64)

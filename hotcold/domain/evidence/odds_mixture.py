@@ -78,24 +78,33 @@ def log_factors(shares_pct: tuple[float, ...], ratio: float = 1.0) -> NDArray[np
     return factors
 
 
-def log_share_evidence(hits: NDArray[Any], misses: NDArray[Any], share: float, kept: float = 0.0) -> NDArray[np.float64]:
+def log_share_evidence(hits: NDArray[Any], misses: NDArray[Any], share: float) -> NDArray[np.float64]:
     """Evidence against "the share of hits is at most `share`" for many pairs of counts at once.
 
-    It is the same process, with one share and the ratio 1. For single pairs `beta_mixture` sees small excesses sooner; this
-    one is ten times as fast.
+    It is the same process, with one share and the ratio 1. For single pairs `beta_mixture` sees small excesses sooner; this one
+    is ten times as fast.
 
     Args:
         hits: shape (n,).
         misses: shape (n,).
         share: in (0, 1).
-        kept: part of the stake that is not bet, in [0, 1); the e-value never falls below it.
 
     Returns:
         Logs of the e-values, nats, shape (n,).
     """
-    counts = np.empty((2, len(hits)))
-    counts[0], counts[1] = hits, misses
-    wealth = log_factors((100 * share,)) @ counts
+    return log_mixture(log_factors((100 * share,)) @ np.stack((hits, misses)).astype(np.float64))
+
+
+def log_mixture(wealth: NDArray[np.float64], kept: float = 0.0) -> NDArray[np.float64]:
+    """Log of the mean gain of all bets.
+
+    Args:
+        wealth: log of what each bet has gained, shape (16, n); is overwritten.
+        kept: part of the stake that is not bet, in [0, 1); the mean never falls below it.
+
+    Returns:
+        Shape (n,).
+    """
     greatest = np.maximum.reduce(wealth)
     if kept:
         greatest = np.maximum(greatest, 0.0)
@@ -145,6 +154,7 @@ def excess(hits: Hits, ratio: float) -> float:
     """Candidate's hits beyond those expected under a ratio. It falls as the ratio grows, and is 0 at the likeliest one."""
     total = 0.0
     for share_pct, (candidate, champion) in hits.items():
-        weight = ratio * share_pct
-        total += candidate - (candidate + champion) * weight / (weight + 100 - share_pct)
+        if 0 < share_pct < 100:
+            weight = ratio * share_pct
+            total += candidate - (candidate + champion) * weight / (weight + 100 - share_pct)
     return total

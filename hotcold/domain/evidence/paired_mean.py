@@ -26,7 +26,7 @@ from hotcold.domain.evidence.arguments import require, require_share, threshold
 from hotcold.domain.evidence.bets import bet_sizes, log_gains, lower_bound
 from hotcold.domain.evidence.finding import Finding, decide, explain, number, quantity
 from hotcold.domain.evidence.forecast import observations_needed
-from hotcold.domain.evidence.odds_mixture import log_mean_exp
+from hotcold.domain.evidence.odds_mixture import log_mixture
 from hotcold.domain.evidence.value_counts import NODES, ROUNDING, UNITS, ValueCounts, count_values
 from hotcold.domain.gate import Verdict
 
@@ -83,11 +83,11 @@ class MeanTest:
 
     def log_harm(self, counts: ValueCounts) -> float:
         """Log of the e-value against "the mean is within the limit", nats."""
-        return self._harm(self._wealth(counts))
+        return self._evidence(self._wealth(counts))[0]
 
     def log_safe(self, counts: ValueCounts) -> float:
         """Log of the e-value against "the mean is at the limit or beyond", nats."""
-        return self._safe(self._wealth(counts))
+        return self._evidence(self._wealth(counts))[1]
 
     def verdict(self, counts: ValueCounts) -> Verdict:
         """The verdict alone, in microseconds."""
@@ -108,11 +108,11 @@ class MeanTest:
             upper=upper * self.per,
             limit=limit,
             unit=self.unit,
-            log_evidence=self._harm(wealth),
+            log_evidence=self._evidence(wealth)[0],
             observations=total,
             counted=self.counted,
             needed=observations_needed(
-                lambda times: self._verdict(times * wealth, counts.invalid) is not Verdict.UNKNOWN, total
+                lambda times: self._verdict(wealth, counts.invalid, times) is not Verdict.UNKNOWN, total
             ),
             alpha=self.alpha,
             why=_explain_two_sided(verdict, limit, self.unit) if self.two_sided else explain(verdict, limit, limit, self.unit),
@@ -136,8 +136,7 @@ class MeanTest:
     def _gains(self) -> NDArray[np.float64]:
         """What each bet gains by each value: above the limit, below it and, if two-sided, below minus the limit, above that."""
         limit = self.limit / self.scale
-        # Harm has to be proven against a limit that is a rounding further out, safety against one that is a rounding further
-        # in.
+        # Harm has to be proven against a limit a rounding further out, safety against one a rounding further in.
         bets = [self._above(limit + ROUNDING), self._below(limit - ROUNDING)]
         if self.two_sided:
             bets += [self._below(-limit - ROUNDING), self._above(-limit + ROUNDING)]
@@ -161,25 +160,21 @@ class MeanTest:
         return counts.weights[negative:] / UNITS
 
     def _wealth(self, counts: ValueCounts) -> NDArray[np.float64]:
-        """Log of each bet's gain, shape (2 or 4, sizes)."""
-        return (self._gains @ self._weights(counts)).reshape(4 if self.two_sided else 2, -1)
+        """Log of each bet's gain, shape (sizes, 2 or 4)."""
+        return (self._gains @ self._weights(counts)).reshape(4 if self.two_sided else 2, -1).T
 
-    def _harm(self, wealth: NDArray[np.float64]) -> float:
+    def _evidence(self, wealth: NDArray[np.float64], times: float = 1.0) -> tuple[float, float]:
+        """Of harm and of safety; of a multiple of the counts, for forecasts."""
+        logs = log_mixture(times * wealth).tolist()
         if not self.two_sided:
-            return log_mean_exp(wealth[0])
-        # Half of the stake for each direction.
-        return max(log_mean_exp(wealth[0]), log_mean_exp(wealth[2])) - math.log(2)
+            return logs[0], logs[1]
+        # Half of the stake for each direction. For safety it need not be, but the bounds that are shown are those that decide.
+        return max(logs[0], logs[2]) - math.log(2), min(logs[1], logs[3]) - math.log(2)
 
-    def _safe(self, wealth: NDArray[np.float64]) -> float:
-        if not self.two_sided:
-            return log_mean_exp(wealth[1])
-        # Half as well, though it need not be: the bounds that are shown are the ones that decide.
-        return min(log_mean_exp(wealth[1]), log_mean_exp(wealth[3])) - math.log(2)
-
-    def _verdict(self, wealth: NDArray[np.float64], invalid: int) -> Verdict:
+    def _verdict(self, wealth: NDArray[np.float64], invalid: int, times: float = 1.0) -> Verdict:
         needed = threshold(self.alpha)
-        harm = self._harm(wealth) >= needed
-        return decide(harm, not harm and self._safe(wealth) >= needed, sound=not invalid)
+        harm, safe = self._evidence(wealth, times)
+        return decide(harm >= needed, safe >= needed, sound=not invalid)
 
     def _bounds(self, counts: ValueCounts) -> tuple[float, float]:
         """In the unit of the values; the ends of their range without evidence."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -16,13 +17,19 @@ from hotcold.domain.evidence.odds_mixture import Hits, excess, likely_ratio
 from hotcold.domain.evidence.split_counts import SplitCounts
 from hotcold.domain.gate import Verdict
 
+_KEPT = 0.25
+# Where what is kept does not matter any more, and the exponential would soon be too large for a float.
+_LARGE = 100.0
+
 
 @dataclass(frozen=True)
 class SampleRatioTest:
     """Whether the candidate's share of entities is the configured one, at each split that there was.
 
     HARM of this signal says nothing bad of the candidate: it makes the rest of the evidence invalid, and the release holds. The
-    evidence is the product, over the splits, of beta mixtures around the share that each should give.
+    evidence is the product, over the splits, of beta mixtures around the share that each should give; a quarter of the stake
+    is not bet. So the chance of a false alarm stays visibly below alpha, which this process would come very close to: each
+    entity moves it a little only, so that it hardly ever jumps far over the line.
 
     Entities count once in a release, at the split under which they first came. Requests would not do: one client that sends a
     tenth of them is on one side or the other.
@@ -55,6 +62,14 @@ class SampleRatioTest:
         """Log of the e-value against "the split is as configured", nats. `entities`: by share, as in SplitCounts."""
         return self._log_off(entities, 1.0)
 
+    def log_safe(self, entities: Hits) -> float:
+        """Log of the e-value against "the odds are off by the tolerance or more", nats; minus infinity where they look so."""
+        most = 1 + self.tolerance
+        # The likelihood has one peak; a ratio on the far side of a rejected one is still less likely, so the side decides.
+        if not excess(entities, most) < 0 < excess(entities, 1 / most):
+            return -math.inf
+        return min(self._log_off(entities, most), self._log_off(entities, 1 / most))
+
     def verdict(self, entities: SplitCounts) -> Verdict:
         """The verdict alone, in microseconds."""
         return self._verdict(entities.by_share)
@@ -86,22 +101,18 @@ class SampleRatioTest:
         )
 
     def _verdict(self, entities: Hits) -> Verdict:
-        needed, most = threshold(self.alpha), 1 + self.tolerance
-        if self._log_off(entities, 1.0) >= needed:
-            return Verdict.HARM
-        # The likelihood has one peak; a ratio on the far side of a rejected one is still less likely, so the side decides.
-        below = excess(entities, most) < 0 and self._log_off(entities, most) >= needed
-        above = below and excess(entities, 1 / most) > 0 and self._log_off(entities, 1 / most) >= needed
-        return decide(harm=False, safe=above)
+        needed = threshold(self.alpha)
+        harm = self.log_harm(entities) >= needed
+        return decide(harm, not harm and self.log_safe(entities) >= needed)
 
     def _log_off(self, entities: Hits, ratio: float) -> float:
         """Evidence against "the odds are `ratio` times the configured ones"."""
-        telling = [(share_pct, *pair) for share_pct, pair in entities.items() if 0 < share_pct < 100]
+        telling = tuple(share_pct for share_pct in entities if 0 < share_pct < 100)
         if not telling:
             return 0.0
-        share_pct, candidate, champion = np.array(telling, dtype=np.float64).T
-        weight = ratio * share_pct
-        return float(log_evidence_off(candidate, champion, weight / (weight + 100 - share_pct), self.mass).sum())
+        candidate, champion = np.array([entities[share_pct] for share_pct in telling], dtype=np.float64).T
+        won = float(np.add.reduce(log_evidence_off(candidate, champion, _shares(telling, ratio), self.mass)))
+        return won + math.log1p(-_KEPT) if won > _LARGE else math.log(_KEPT + (1 - _KEPT) * math.exp(won))
 
     def _bounds(self, entities: Hits) -> tuple[float, float]:
         """From the likeliest ratio to where the evidence begins on both sides; empty if no ratio fits all splits."""
@@ -119,3 +130,9 @@ class SampleRatioTest:
         if verdict is Verdict.SAFE:
             return f"All values within the bounds are {within}"
         return f"It is an alarm once 1 is outside the bounds, SAFE once both bounds are {within}"
+
+
+@lru_cache(maxsize=1024)
+def _shares(shares_pct: tuple[int, ...], ratio: float) -> tuple[float, ...]:
+    """The candidate's shares if its odds are a multiple of the configured ones."""
+    return tuple(ratio * share_pct / (ratio * share_pct + 100 - share_pct) for share_pct in shares_pct)

@@ -6,9 +6,9 @@ differences are tiny as a rule, and a uniform grid fine enough for them would ha
 more than the change one looks for. It is shared out: so much of it to the point below and the rest to the point above that the
 mean stays. Shares are in units of 1 / 65,536, integers, so that the counts add up exactly in any order.
 
-What is lost: the value is rounded to such a unit, which moves no mean by more than ROUNDING, and `bets` widens its limits by
-that; and the value looks a little more spread than it is. The log of a bet's gain is concave, so sharing out never makes
-evidence larger.
+What is lost: the value is rounded to such a unit, which moves no mean by more than ROUNDING, and `paired_mean` widens its
+limits by that; and the value looks a little more spread than it is. The log of a bet's gain is concave, so sharing out never
+makes evidence larger.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def count_values(values: NDArray[Any], scale: float = 1.0) -> ValueCounts:
     clipped = int(np.count_nonzero(sizes > 1.0))
     sizes = np.minimum(sizes, 1.0)
     # Seen from zero: the last point that is not beyond the value, and how much of the value goes to the next one.
-    inner = np.clip((sizes.view(np.int64) >> _SHIFT) - (_FIRST - 1), 0, len(_WIDTHS) - 1)
+    inner = np.minimum(np.maximum((sizes.view(np.int64) >> _SHIFT) - (_FIRST - 1), 0), len(_WIDTHS) - 1)
     outwards = np.rint((sizes - _SIZES[inner]) * _UNITS_PER_WIDTH[inner])
     sign = np.sign(usable).astype(np.int64)
     node = _ZERO + sign * inner

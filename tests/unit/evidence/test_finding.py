@@ -30,9 +30,10 @@ def test_the_sentence_says_what_was_seen_the_bounds_the_limit_the_verdict_and_wh
     expected = (
         "error_ratio is HARM: the ratio of the error rates is 3.4, between 1.2 and 9.81, limit 2"
         " (failed: 14 of 300 at the candidate, 40 of 5,700 at the champion). Even the lower bound is above 1."
-        " However often one looks, such a verdict is wrong in at most 5 % of all releases."
+        " With no harm, at most 5 % of releases would come to this, however often one looks."
     )
     assert expected == HARM.sentence
+    assert "With harm beyond the limit, at most 5 % of releases" in replace(HARM, verdict=Verdict.SAFE).sentence
 
 
 def test_what_is_unknown_says_how_much_more_it_takes() -> None:
@@ -54,7 +55,7 @@ def test_without_evidence_it_says_so() -> None:
 
 def test_a_caveat_is_in_the_sentence_and_in_the_gate() -> None:
     doubtful = replace(HARM, caveat="3 values were not numbers")
-    assert "above 1. 3 values were not numbers. However" in doubtful.sentence
+    assert "above 1. 3 values were not numbers. With no harm" in doubtful.sentence
     assert doubtful.to_gate().observed.endswith("; 3 values were not numbers")
 
 

@@ -12,6 +12,7 @@ from hotcold.domain.evidence.odds_mixture import (
     likely_ratio,
     log_evidence_above,
     log_evidence_below,
+    log_mixture,
     log_share_evidence,
     ratio_bounds,
 )
@@ -142,6 +143,7 @@ def test_the_excess_vanishes_at_the_likeliest_ratio_over_several_shares() -> Non
     likely = likely_ratio(found)
     assert likely is not None
     assert pytest.approx(0.0, abs=1e-4) == excess(found, likely)
+    assert excess(found, likely) == excess({**found, 0: (7, 0), 100: (0, 7)}, likely)
 
 
 class TestManyPairsAtOnce:
@@ -151,7 +153,14 @@ class TestManyPairsAtOnce:
         expected = [log_evidence_above({share_pct: pair}, 1.0) for pair in pairs]
         assert pytest.approx(expected, abs=1e-9) == found.tolist()
 
-    def test_what_is_kept_is_never_lost_and_lessens_what_is_won(self) -> None:
-        found = log_share_evidence(np.array([0, 40]), np.array([1_000_000, 10]), 0.5, kept=0.5)
-        assert pytest.approx(math.log(0.5)) == found[0]
-        assert pytest.approx(log_evidence_above({50: (40, 10)}, 1.0) + math.log(0.5), abs=1e-3) == found[1]
+    def test_far_on_the_other_side_it_is_a_number(self) -> None:
+        assert -1e6 < log_share_evidence(np.array([0]), np.array([1_000_000]), 0.5)[0] < -1e4
+
+
+def test_what_is_kept_is_never_lost_and_lessens_what_is_won() -> None:
+    wealth = np.array([[-1e5, 3.0, 800.0], [-1e6, 4.0, 0.0]])
+    kept = log_mixture(wealth.copy(), kept=0.5)
+    assert pytest.approx([math.log(0.5), math.log(0.5 + 0.25 * (math.exp(3) + math.exp(4))), 800 + math.log(0.25)]) == kept
+    assert pytest.approx([-1e5 - math.log(2), math.log((math.exp(3) + math.exp(4)) / 2), 800 - math.log(2)]) == log_mixture(
+        wealth
+    )

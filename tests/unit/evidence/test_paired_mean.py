@@ -95,6 +95,12 @@ class TestEvidence:
         assert CHANGE.log_harm(counts) == pytest.approx(CHANGE.log_harm(mirrored), abs=1e-9)
         assert CHANGE.log_safe(counts) == pytest.approx(CHANGE.log_safe(mirrored), abs=1e-9)
 
+    @given(signed)
+    def test_each_direction_has_half_of_the_stake(self, values: list[float]) -> None:
+        counts, mirrored = LOSS.count(np.array(values)), LOSS.count(-np.array(values))
+        larger = max(LOSS.log_harm(counts), LOSS.log_harm(mirrored))
+        assert larger - math.log(2) == pytest.approx(CHANGE.log_harm(counts), abs=1e-9)
+
     @given(signed, st.floats(0, 1))
     def test_a_larger_value_never_lowers_the_evidence_of_harm(self, values: list[float], more: float) -> None:
         if not values:

@@ -44,6 +44,15 @@ def test_splits_that_contradict_each_other_are_an_alarm_though_the_total_fits() 
     finding = TEST.judge(SplitCounts({5: (500, 4500), 15: (500, 4500)}))
     assert Verdict.HARM is finding.verdict
     assert finding.upper - finding.lower < 0.01
+    assert finding.lower == pytest.approx(finding.effect, rel=1e-3)
+
+
+def test_odds_that_look_off_by_more_than_is_tolerated_are_no_evidence_of_safety() -> None:
+    """Though both ends of what is tolerated are rejected, from the same side."""
+    for candidate in (2600, 1400):
+        counts = {50: (candidate, 4000 - candidate)}
+        assert -math.inf == TEST.log_safe(counts)
+    assert TEST.log_safe({50: (2000, 2000)}) > math.log(1000)
 
 
 def test_with_nothing_it_is_unknown() -> None:
@@ -68,12 +77,12 @@ def test_its_expectation_is_one_under_the_configured_splits() -> None:
 
 
 @given(entities)
-def test_the_evidence_is_the_product_over_the_splits(found: SplitCounts) -> None:
-    expected = sum(
-        float(log_evidence_off(np.array(float(x)), np.array(float(y)), np.array(share / 100), 20.0))
+def test_the_evidence_is_the_product_over_the_splits_but_for_the_quarter_that_is_not_bet(found: SplitCounts) -> None:
+    won = sum(
+        float(log_evidence_off(np.array([x]), np.array([y]), (share / 100,), 20.0)[0])
         for share, (x, y) in found.by_share.items()
     )
-    assert pytest.approx(expected, abs=1e-8) == TEST.log_harm(found.by_share)
+    assert pytest.approx(float(np.logaddexp(math.log(0.25), math.log(0.75) + won)), abs=1e-8) == TEST.log_harm(found.by_share)
 
 
 @given(entities, entities)
