@@ -14,8 +14,8 @@ import numpy as np
 from numpy.random import Generator
 from scipy.stats import norm
 
-from benchmarks.evidence_calibration import ACCURACY, CHANGE, ERRORS, FLIPS, LOSS, SLOW, SLOW_SECONDS
-from benchmarks.evidence_peeks import Floats, first_counts, mean_path, ratio_path
+from benchmarks.evidence_calibration import ACCURACY, CHANGE, ERRORS, FLIPS, LATENCY, LOSS, SLOW, SLOW_SECONDS
+from benchmarks.evidence_peeks import Floats, first_counts, latency_paths, mean_path, ratio_path
 from benchmarks.evidence_traffic import STEPS_PCT, simulate_changes, simulate_losses
 from hotcold.domain.evidence.paired_mean import MeanTest
 
@@ -44,7 +44,8 @@ class Detection:
 
 def detect_all(random: Generator) -> list[Detection]:
     """The whole table."""
-    return [*_error_ratios(random), *_slow_answers(random), *_changes(random), *_losses(random), *_lost_pairs(random)]
+    ratios, answers = _error_ratios(random), [*_slow_answers(random), *_slower_sides(random)]
+    return [*ratios, *answers, *_changes(random), *_losses(random), *_lost_pairs(random)]
 
 
 def _error_ratios(random: Generator) -> list[Detection]:
@@ -85,6 +86,17 @@ def _slow_answers(random: Generator) -> list[Detection]:
     flipped = (random.random((RUNS, 4000)) < 0.03).astype(np.float64)
     fixed = _one_share(FLIPS.limit, 0.03, FLIPS.alpha)
     rows.append(Detection("30 flips per 1,000, 10 tolerated", _until_mean_harm(FLIPS, flipped, FLIPS.alpha), fixed, "pairs"))
+    return rows
+
+
+def _slower_sides(random: Generator) -> list[Detection]:
+    """Counted answers of both sides, half of them the candidate's."""
+    rows = []
+    for slower in (2.0, 1.5):
+        paths = (latency_paths(LATENCY, "plain", random, slower)[0] for _ in range(RUNS))
+        median = float(np.median([_first(path, LATENCY.alpha) for path in paths]))
+        name = f"latencies {slower:g} times the champion's, seen at the {100 * LATENCY.quantile:g}th percentile"
+        rows.append(Detection(name, median, None, "answers"))
     return rows
 
 
