@@ -92,12 +92,12 @@ def note_archived_version(summary: ScoringSummary) -> ScoringSummary:
     if not summary.parts_now:
         return summary
     try:
-        archived = open_registry().is_archived(summary.model, summary.package.version)
+        put_aside = open_registry().put_aside(summary.model, summary.package.version)
     except (RegistryError, StackError):
         return summary
-    if not archived:
+    if not put_aside:
         return summary
-    note = f"version {summary.package.version} is archived in MLflow; if it is not to be used any more, run roll-back"
+    note = f"version {summary.package.version} is {put_aside} in MLflow; if it is not to be used any more, run roll-back"
     get_run_logger().warning(note)
     return replace(summary, outcome=f"{summary.outcome}; {note}")
 

@@ -15,6 +15,7 @@ from hotcold.adapters.score_database import ScoreDatabase
 from hotcold.adapters.score_store import open_score_store
 from hotcold.adapters.table_folder import plain_output, plain_url
 from hotcold.domain.errors import CorruptPackageError
+from hotcold.domain.gate import first_harm
 from hotcold.domain.package import PackageRef
 from hotcold.domain.receipt import Receipt, content_digest, ids_are_unique
 from hotcold.domain.score_quality import Duplicates, Published, judge_table
@@ -166,6 +167,7 @@ def _summarise(
     duplicates = _duplicates(request, run, receipts, scored_at, found)
     published = _published(settings, request, run.table_id, found)
     limits = request.quality.limits(gives_probabilities(package_dir(package, settings.bento_home), run.manifest))
+    gates = judge_table(totals, duplicates, published, limits)
     return ScoringSummary(
         package=package,
         mlflow_run=run.manifest.run_id,
@@ -182,11 +184,12 @@ def _summarise(
         content_sha256=content_digest(receipts),
         elapsed_s=elapsed_s,
         scored_at=scored_at,
-        gates=judge_table(totals, duplicates, published, limits),
+        gates=gates,
         published=published,
         parameters=request.parameters(),
-        # It is said of a table, not of a run: found again, the table stays what it was.
-        overruled=request.overrule or found.get("overruled", ""),
+        # It is said of a table, not of a run: found again, the table stays what it was. Where no gate says no, nobody is
+        # overruled.
+        overruled=(request.overrule or found.get("overruled", "")) if first_harm(gates) else "",
         found=found,
     )
 

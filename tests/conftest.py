@@ -9,6 +9,7 @@ pytest_plugins = [
     "tests.fixtures.packages",
     "tests.fixtures.batch",
     "tests.fixtures.data_plane",
+    "tests.fixtures.score_tables",
     "tests.fixtures.scoring_scene",
     "tests.fixtures.stack",
     "tests.fixtures.web_folder",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import lmdb
 import orjson
 
+from hotcold.adapters.folder_sync import sync_folder
 from hotcold.adapters.lmdb_lookup import HEADER_KEY, POINTER_FILE, SUFFIX, TableInUseError, open_table, parse_pointer
 from hotcold.adapters.score_store import StoreHeader, StorePointer, check_name, not_there, pointed_at
 from hotcold.adapters.table_blocks import Block, TableBlocks
@@ -212,11 +213,7 @@ def _write_pointer(path: Path, pointer: StorePointer) -> None:
 
 def _rename_durably(source: Path, target: Path) -> None:
     source.replace(target)
-    handle = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(target.parent)
 
 
 @contextmanager

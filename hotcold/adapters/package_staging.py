@@ -19,6 +19,7 @@ CODE = (
     "hotcold/__init__.py",
     "hotcold/adapters/__init__.py",
     "hotcold/adapters/engines.py",
+    "hotcold/adapters/folder_sync.py",
     "hotcold/adapters/lmdb_lookup.py",
     "hotcold/adapters/package_files.py",
     "hotcold/adapters/prediction_columns.py",

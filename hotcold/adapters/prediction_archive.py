@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from hotcold.adapters.folder_sync import sync_folder
 from hotcold.adapters.prediction_columns import SCHEMA
 from hotcold.adapters.prediction_segments import Segment
 from hotcold.domain.errors import PredictionLogError, first_line
@@ -161,7 +162,7 @@ def write_archive(folder: Path, name: str, segments: Iterable[Segment]) -> tuple
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(folder)
+    sync_folder(folder)
     return contents
 
 
@@ -191,11 +192,3 @@ def _with_origin(segment: Segment) -> pa.Table:
     rows, origin = len(segment.table), segment.origin
     values = [pa.repeat(getattr(origin, name), rows) for name in _ORIGIN_COLUMNS]
     return pa.Table.from_arrays([*segment.table.columns, *values], schema=_FILE_SCHEMA)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

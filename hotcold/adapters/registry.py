@@ -164,15 +164,17 @@ class Registry:
         with talking(self.tracking_uri, f"download {model} version {number}"):
             return download_source(self._client, self.tracking_uri, self._versions(model)[number], into)
 
-    def is_archived(self, model: str, version: int) -> bool:
-        """Whether somebody has put a version aside: it is archived, or deleted.
+    def put_aside(self, model: str, version: int) -> str:
+        """What somebody has done to a version so that it is not used any more: `archived`, `missing`, or empty for nothing.
 
         Raises:
             RegistryError: MLflow cannot be reached.
         """
         with talking(self.tracking_uri, f"look up {model} version {version}"):
             found = self._versions(model).get(version)
-        return found is None or found.current_stage == _ARCHIVED
+        if found is None:
+            return "missing"
+        return "archived" if found.current_stage == _ARCHIVED else ""
 
     def project(self, view: Projection) -> int:
         """Bring aliases, stages and verdicts in line with what the release database says; writes only differences.

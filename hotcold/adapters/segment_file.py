@@ -14,6 +14,7 @@ from typing import Self
 
 import pyarrow as pa
 
+from hotcold.adapters.folder_sync import sync_folder
 from hotcold.domain.prediction import SegmentName
 
 NEW_PREFIX = ".new-"
@@ -95,18 +96,10 @@ class SegmentFile:
         try:
             self.append(END_OF_STREAM)
             os.fsync(self._handle)
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
         finally:
             os.close(self._handle)
 
     def abandon(self) -> None:
         """Let go of it as it is."""
         os.close(self._handle)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

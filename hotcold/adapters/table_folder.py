@@ -12,6 +12,7 @@ from pathlib import Path
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from hotcold.adapters.folder_sync import sync_folder
 from hotcold.domain.errors import BatchError, first_line
 
 # An output: `tables/<id>/data/part-*.parquet`, and what a table, or the output, says of itself.
@@ -197,12 +198,4 @@ def _write_locally(path: Path, content: bytes, durable: bool) -> None:
         temporary.unlink(missing_ok=True)
         raise
     if durable:
-        _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync_folder(path.parent)

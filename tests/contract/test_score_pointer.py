@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -62,23 +61,6 @@ def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def local_output(tmp_path: Path) -> str:
     (tmp_path / "out").mkdir()
     return (tmp_path / "out").as_uri()
-
-
-@pytest.fixture
-def releases(tmp_path: Path) -> Iterator[ReleaseDatabase]:
-    """Champion is version 1."""
-    opened = ReleaseDatabase(f"sqlite:///{tmp_path / 'release.db'}")
-    opened.prepare()
-    promote(opened, 1, now=100.0)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def scores(releases: ReleaseDatabase, tmp_path: Path) -> Iterator[ScoreDatabase]:
-    opened = ScoreDatabase(f"sqlite:///{tmp_path / 'release.db'}")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

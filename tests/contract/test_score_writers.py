@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -37,23 +37,6 @@ Upload = Callable[[], None]
 def output() -> str:
     """A folder on the one file system at hand that, like an object store, has neither locks nor renames."""
     return f"memory://{uuid.uuid4().hex}"
-
-
-@pytest.fixture
-def releases(tmp_path: Path) -> Iterator[ReleaseDatabase]:
-    """Champion is version 1."""
-    opened = ReleaseDatabase(f"sqlite:///{tmp_path / 'release.db'}")
-    opened.prepare()
-    promote(opened, 1, now=100.0)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def scores(releases: ReleaseDatabase, tmp_path: Path) -> Iterator[ScoreDatabase]:
-    opened = ScoreDatabase(f"sqlite:///{tmp_path / 'release.db'}")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

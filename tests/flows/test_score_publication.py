@@ -41,12 +41,20 @@ def test_a_gate_is_overruled_for_one_table_and_not_for_the_next(scene: Scene, sm
     shown = scene.score(input_url=few, overrule="a strike: most flights are cancelled")
     assert shown.is_completed(), message(shown)
     assert (1000, "a strike: most flights are cancelled") == (len(scene.shown()), scene.lineage()["overruled"])
+    assert any("quality gate says no: a strike" in event.reason for event in scene.scores.read_events(MODEL))
     # Found again, it stays what it was; a new table is judged by the gate.
     assert scene.score(input_url=few).is_completed()
     assert 1000 == len(scene.shown())
     fewer = scene.score(input_url=str(scene.input(rows=100, seed=2, name="fewer.parquet")))
     assert (True, 1000) == (fewer.is_failed(), len(scene.shown()))
     assert "" == scene.scores.read_table(read_pointer(scene.output).table).parameters.get("overrule", "")
+
+
+def test_where_no_gate_says_no_nobody_is_overruled(scene: Scene, small_package: Manifest) -> None:
+    promote(scene.releases, small_package.ref)
+    assert scene.score(input_url=str(scene.input()), overrule="to be sure").is_completed()
+    said = [event.reason for event in scene.scores.read_events(MODEL)]
+    assert ("", []) == (scene.lineage()["overruled"], [reason for reason in said if "gate says no" in reason])
 
 
 def test_a_sample_scored_beside_it_takes_neither_the_lookups_nor_the_next_run(scene: Scene, small_package: Manifest) -> None:
@@ -86,6 +94,8 @@ def test_a_version_that_is_archived_in_mlflow_meanwhile_is_named(
 ) -> None:
     """Releases decide what is shown; whoever reads the run's outcome learns that people meant otherwise."""
     promote(scene.releases, small_package.ref)
+    unknown = scene.score(input_url=str(scene.input(seed=7, name="first.parquet")))
+    assert "published; version 1 is missing in MLflow" in (unknown.message or "")
     client = connect(mlflow_sqlite)
     client.create_registered_model(MODEL)
     client.create_model_version(MODEL, "file:///nowhere", await_creation_for=0)
