@@ -38,12 +38,20 @@ class Place:
         first_row: of the segment.
         missing: segments of the same writer that are missing just before this one.
         archive: file that holds the segment, relative to the model's folder; empty while it is a file of its own.
+        first_s: when its requests arrived, from here on, seconds since the epoch.
+        last_s: up to here; infinite while nobody knows.
     """
 
     name: SegmentName
     first_row: int = 0
     missing: int = 0
     archive: str = ""
+    first_s: float = float("-inf")
+    last_s: float = float("inf")
+
+    def overlaps(self, window: Window) -> bool:
+        """Whether it may have rows that are wanted. Archives say exactly when their requests arrived."""
+        return window.overlaps(self.first_s, self.last_s, 0.0 if self.archive else _MARGIN_S)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,9 +108,9 @@ class Window:
         names = tuple(SCHEMA.names) if self.columns is None else self.columns
         return names if _TIME in names else (*names, _TIME)
 
-    def overlaps(self, first_s: float, last_s: float) -> bool:
-        """Whether rows between these times may be wanted."""
-        return last_s + _MARGIN_S >= self.since_s and first_s - _MARGIN_S < self.until_s
+    def overlaps(self, first_s: float, last_s: float, margin_s: float = _MARGIN_S) -> bool:
+        """Whether rows between these times, known up to a margin, may be wanted."""
+        return last_s + margin_s >= self.since_s and first_s - margin_s < self.until_s
 
     def cut(self, table: pa.Table) -> pa.Table:
         """The wanted rows and columns of a table that has the needed columns."""
@@ -164,10 +172,13 @@ class PredictionReader:
         known = self._known(window)
         missing = count_missing(known.keys(), cursor)
         found = []
-        for name in reading_order([name for name, where in known.items() if window.overlaps(where.first_s, where.last_s)]):
-            first_row = cursor.first_unread(name)
-            if first_row is not None:
-                found.append(Place(name, first_row, missing.get(name, 0), known[name].archive))
+        for name in reading_order(known):
+            first_row, where = cursor.first_unread(name), known[name]
+            if first_row is None:
+                continue
+            place = Place(name, first_row, missing.get(name, 0), where.archive, where.first_s, where.last_s)
+            if place.overlaps(window):
+                found.append(place)
         return found
 
     def _known(self, window: Window) -> dict[SegmentName, _Where]:

@@ -1,0 +1,214 @@
+"""Joins the answers of champion and candidate in the prediction log, a window of whole seconds at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+from numpy.typing import NDArray
+
+from hotcold.adapters.prediction_reader import Place, PredictionReader, Window
+from hotcold.domain.package import PackageRef
+from hotcold.domain.shadow.judgement import (
+    MISSING,
+    NOT_LOGGED,
+    ONLY_CANDIDATE,
+    ONLY_CHAMPION,
+    OTHER_REQUEST,
+    OTHER_SHAPE,
+    REPEATED,
+    TORN,
+    UNREADABLE,
+)
+from hotcold.domain.shadow.pairs import NO_ENTITY, Pairs, Side
+
+# Copies arrive just after their originals, by clocks that differ; a pair further apart is not found.
+SLACK_S = 5.0
+_GOOD = 200
+_KEYS = ("request_id", "at", "status", "shadow", "tester", "entity", "segment", "scores", "features_hash")
+_COLUMNS = (*_KEYS, "pre_us", "infer_us", "post_us", "dropped")
+
+
+@dataclass(frozen=True)
+class PairSource:
+    """Whose answers are compared.
+
+    Args:
+        root: folder of the prediction log.
+        champion: package of the one side.
+        candidate: package of the other.
+    """
+
+    root: Path
+    champion: PackageRef
+    candidate: PackageRef
+
+
+@dataclass(frozen=True, eq=False)
+class JoinedWindow:
+    """Pairs of a window, and why other rows are in none.
+
+    Args:
+        pairs: by arrival.
+        left_out: rows or log segments by reason; only what is not 0.
+    """
+
+    pairs: Pairs
+    left_out: dict[str, int] = field(default_factory=dict)
+
+
+def join_window(
+    source: PairSource, places: Sequence[Place], since_s: int, until_s: int, labels: pa.Table | None = None
+) -> JoinedWindow:
+    """The pairs whose request arrived at the champion within a window.
+
+    Args:
+        source: whose answers.
+        places: where they may be; see `PredictionReader.places`.
+        since_s: begin of the window, whole seconds since the epoch.
+        until_s: end of it, whole seconds.
+        labels: `request_id`, `label` and `delay_s`, each request once; None for none.
+    """
+    reader = PredictionReader(source.root, source.champion.model)
+    window = Window(since_s - SLACK_S, until_s + SLACK_S, _COLUMNS)
+    sides: dict[str, list[pa.Table]] = {source.champion.digest: [], source.candidate.digest: []}
+    lost = {TORN: 0, MISSING: 0, NOT_LOGGED: 0}
+    for place in places:
+        piece = reader.read_place(place, window)
+        if piece is None or piece.origin.digest not in sides or not len(piece.table):
+            continue
+        is_candidate = piece.origin.digest == source.candidate.digest
+        sides[piece.origin.digest].append(_evidence(piece.table, is_candidate))
+        inside = _within(piece.table, since_s, until_s)
+        lost[NOT_LOGGED] += int(pc.sum(piece.table.filter(inside)["dropped"]).as_py() or 0)
+        # Of a segment that lies in two windows, the window counts in which its rows end.
+        if pc.max(piece.table["at"].cast(pa.int64())).as_py() < until_s * 1_000_000:
+            lost[TORN] += piece.is_torn
+            lost[MISSING] += place.missing
+    lost[UNREADABLE] = len(reader.unreadable)
+    champion, candidate = (_together(sides[ref.digest]) for ref in (source.champion, source.candidate))
+    joined = _join(champion, candidate, since_s, until_s, labels)
+    left_out = {**lost, **joined.left_out}
+    return JoinedWindow(joined.pairs, {reason: count for reason, count in left_out.items() if count})
+
+
+def _evidence(table: pa.Table, is_candidate: bool) -> pa.Table:
+    """Copies of the candidate, live answers of the champion; tests of people and of smoke tests are neither."""
+    chosen = table["shadow"] if is_candidate else pc.invert(table["shadow"])
+    return table.filter(pc.and_(chosen, pc.invert(table["tester"])))
+
+
+def _within(table: pa.Table, since_s: int, until_s: int) -> Any:
+    at = table["at"].cast(pa.int64())
+    return pc.and_(pc.greater_equal(at, since_s * 1_000_000), pc.less(at, until_s * 1_000_000))
+
+
+def _together(tables: Sequence[pa.Table]) -> pa.Table:
+    from hotcold.adapters.prediction_columns import SCHEMA
+
+    schema = pa.schema([SCHEMA.field(name) for name in _COLUMNS])
+    return pa.concat_tables(tables).combine_chunks() if tables else schema.empty_table()
+
+
+def _join(champion: pa.Table, candidate: pa.Table, since_s: int, until_s: int, labels: pa.Table | None) -> JoinedWindow:
+    both = pa.chunked_array([*champion["request_id"].chunks, *candidate["request_id"].chunks], pa.string())
+    codes = pc.dictionary_encode(both.combine_chunks()).indices.to_numpy()
+    own, others = codes[: len(champion)], codes[len(champion) :]
+    size = int(codes.max()) + 1 if len(codes) else 0
+    times, answers = np.bincount(own, minlength=size), np.bincount(others, minlength=size)
+    place = np.full(size, -1, dtype=np.int64)
+    place[others] = np.arange(len(others))
+    inside, copied_inside = (
+        _within(table, since_s, until_s).combine_chunks().to_numpy(zero_copy_only=False) for table in (champion, candidate)
+    )
+    once = (times[own] == 1) & (answers[own] <= 1)
+    found = np.flatnonzero(inside & once & (answers[own] == 1))
+    partner = place[own[found]]
+    left_out = {
+        ONLY_CHAMPION: int(np.count_nonzero(inside & once & (answers[own] == 0))),
+        ONLY_CANDIDATE: int(np.count_nonzero(copied_inside & (times[others] == 0))),
+        REPEATED: int(np.count_nonzero(inside & ~once)),
+    }
+    order = np.argsort(_micros(champion)[found], kind="stable")
+    pairs, refused = _pairs(champion.take(found[order]), candidate.take(partner[order]), labels)
+    return JoinedWindow(pairs, left_out | refused)
+
+
+def _micros(table: pa.Table) -> NDArray[np.int64]:
+    found: NDArray[np.int64] = table["at"].cast(pa.int64()).to_numpy()
+    return found
+
+
+def _pairs(champion: pa.Table, candidate: pa.Table, labels: pa.Table | None) -> tuple[Pairs, dict[str, int]]:
+    """Rows of the two tables belong together; those that do not after all are left out."""
+    hashes = [table["features_hash"].to_numpy() for table in (champion, candidate)]
+    same = hashes[0] == hashes[1]
+    sizes = [_sizes(table) for table in (champion, candidate)]
+    good = [table["status"].to_numpy() == _GOOD for table in (champion, candidate)]
+    shaped = ~(good[0] & good[1]) | (sizes[0] == sizes[1])
+    refused = {OTHER_REQUEST: int(np.count_nonzero(~same)), OTHER_SHAPE: int(np.count_nonzero(same & ~shaped))}
+    kept = same & shaped
+    if not kept.all():
+        champion, candidate = champion.filter(pa.array(kept)), candidate.filter(pa.array(kept))
+        sizes, good = [size[kept] for size in sizes], [answered[kept] for answered in good]
+    compared = good[0] & good[1] & (sizes[0] > 0)
+    segment, names = _segments(champion["segment"])
+    label, delay_s = _labels_of(champion["request_id"], labels)
+    pairs = Pairs(
+        arrived_us=_micros(champion),
+        entity=_entity_keys(champion["entity"]),
+        segment=segment,
+        segments=names,
+        rows=np.where(compared, sizes[0], 0),
+        champion=_side(champion, good[0], compared),
+        candidate=_side(candidate, good[1], compared),
+        label=label,
+        delay_s=delay_s,
+    )
+    return pairs, refused
+
+
+def _sizes(table: pa.Table) -> NDArray[np.int64]:
+    lengths = pc.fill_null(pc.list_value_length(table["scores"]), 0)
+    return np.asarray(lengths.to_numpy(), dtype=np.int64)
+
+
+def _side(table: pa.Table, good: NDArray[np.bool_], compared: NDArray[np.bool_]) -> Side:
+    scores = table["scores"].combine_chunks()
+    flat = pc.list_flatten(scores if compared.all() else scores.filter(pa.array(compared)))
+    stages = [pc.fill_null(table[name], 0).to_numpy() for name in ("pre_us", "infer_us", "post_us")]
+    return Side(good, flat.to_numpy(zero_copy_only=False), np.stack(stages, axis=1))
+
+
+def _entity_keys(entities: pa.ChunkedArray) -> NDArray[np.uint64]:
+    """64-bit keys; two entities share one with a probability of 3e-8 among a million."""
+    coded = entities.combine_chunks().dictionary_encode()
+    keys = [NO_ENTITY, *(xxhash.xxh3_64_intdigest(name) or 1 for name in coded.dictionary.to_pylist())]
+    places = pc.fill_null(pc.add(coded.indices, 1), 0).to_numpy(zero_copy_only=False)
+    return np.array(keys, dtype=np.uint64)[places]
+
+
+def _segments(segments: pa.ChunkedArray) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    coded = pc.fill_null(segments.combine_chunks(), "").dictionary_encode()
+    return coded.indices.to_numpy().astype(np.int64), tuple(coded.dictionary.to_pylist())
+
+
+def _labels_of(ids: pa.ChunkedArray, labels: pa.Table | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    nothing = np.full(len(ids), np.nan, dtype=np.float32)
+    if labels is None or not len(labels):
+        return nothing, nothing
+    places = pc.index_in(ids.combine_chunks(), value_set=labels["request_id"].combine_chunks())
+    known = places.is_valid().to_numpy(zero_copy_only=False)
+    rows = places.drop_null().to_numpy()
+    found = []
+    for name in ("label", "delay_s"):
+        values = nothing.copy()
+        values[known] = labels[name].to_numpy()[rows]
+        found.append(values)
+    return found[0], found[1]
