@@ -101,7 +101,8 @@ class SegmentFile:
 
     def abandon(self) -> None:
         """Let go of it as it is."""
-        os.close(self._handle)
+        with suppress(OSError):
+            os.close(self._handle)
 
 
 def _sync_folder(folder: Path) -> None:
