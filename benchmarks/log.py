@@ -182,16 +182,22 @@ class LogBench:
             for replica in replicas[first:] + replicas[:first]:
                 seen[replica.port].append(_ask(replica, self._requests, ROUND_S))
             say(f"round {number + 1} of {ROUNDS}")
-        return self._figures([_means(seen, self._plain, n) for n in range(ROUNDS)], [_means(seen, self._logging, n) for n in range(ROUNDS)])
+        return self._figures(
+            [_means(seen, self._plain, n) for n in range(ROUNDS)], [_means(seen, self._logging, n) for n in range(ROUNDS)]
+        )
 
     def _figures(self, plain: Sequence[Round], logging: Sequence[Round]) -> list[Figure]:
         pairs = list(zip(plain, logging, strict=True))
         rows = [(len(piece.table), piece.dropped) for piece, _ in PredictionReader(self._root, MODEL).read()]
         return [
             observed("answers a second without the log", statistics.median(p.per_s for p in plain), "/s"),
-            at_least("throughput with the log over without", statistics.median(w.per_s / p.per_s for p, w in pairs), "ratio", 0.97),
+            at_least(
+                "throughput with the log over without", statistics.median(w.per_s / p.per_s for p, w in pairs), "ratio", 0.97
+            ),
             observed("processor time per answer without the log", statistics.median(p.cpu_us for p in plain), "us"),
-            observed("processor time per answer, more with the log", statistics.median(w.cpu_us - p.cpu_us for p, w in pairs), "us"),
+            observed(
+                "processor time per answer, more with the log", statistics.median(w.cpu_us - p.cpu_us for p, w in pairs), "us"
+            ),
             observed("answers logged", sum(count for count, _ in rows), "answers"),
             observed("answers dropped", sum(dropped for _, dropped in rows), "answers"),
             observed("memory, more with the log", self._more(lambda replica: replica.process.memory_info().rss / _MIB), "MiB"),
