@@ -8,7 +8,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check up down bench-hot bench-cold bench-lookup lock clean
+.PHONY: help demo test check up down bench-hot bench-cold bench-lookup bench-shadow lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ bench-cold: $(INSTALLED) ## measure batch scoring against the bare engine and a 
 
 bench-lookup: $(INSTALLED) ## measure how long a scorer waits for the published score of an entity
 	@$(BIN)/python -m benchmarks.lookup
+
+bench-shadow: $(INSTALLED) ## measure what copies of requests cost the champion's consumers
+	@$(BIN)/python -m benchmarks.shadow $(ARGS)
 
 lock: $(INSTALLED) ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --output-file requirements.lock --universal --python-version 3.11 \
