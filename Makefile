@@ -8,7 +8,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check up down bench-hot bench-cold bench-lookup bench-evidence lock clean
+.PHONY: help demo test check up down bench-hot bench-cold bench-lookup bench-evidence bench-shadow bench-log lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,12 @@ bench-lookup: $(INSTALLED) ## measure how long a scorer waits for the published 
 
 bench-evidence: $(INSTALLED) ## count false alarms with a peek at every request, and time to find harm
 	@$(BIN)/python -m benchmarks.evidence $(ARGS)
+
+bench-shadow: $(INSTALLED) ## measure what copies of requests cost the champion's consumers
+	@$(BIN)/python -m benchmarks.shadow $(ARGS)
+
+bench-log: $(INSTALLED) ## measure what the prediction log costs a replica
+	@$(BIN)/python -m benchmarks.log
 
 lock: $(INSTALLED) ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --output-file requirements.lock --universal --python-version 3.11 \

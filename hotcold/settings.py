@@ -88,6 +88,11 @@ class Settings(BaseSettings):
         return self.log_dir / "predictions"
 
     @property
+    def label_dir(self) -> Path:
+        """Labels that were joined to logged requests, a folder per model."""
+        return self.log_dir / "labels"
+
+    @property
     def run_dir(self) -> Path:
         """Process ids, ports and other facts of the running stack."""
         return self.root / "run"

@@ -52,6 +52,7 @@ class SlotReport:
         wanted: replicas that it should have.
         restarts: replicas restarted since the package came.
         failure: why the package can never become ready; empty while it may.
+        copied_pct: share of the scoring requests that it gets a copy of, as the edge confirmed; None if that is not known.
     """
 
     slot: str
@@ -64,6 +65,7 @@ class SlotReport:
     wanted: int
     restarts: int
     failure: str
+    copied_pct: float | None = 0.0
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,15 @@ def _slot(plan: ModelPlan, status: ModelStatus | None, slot: Slot, candidate: Sl
         wanted=desired.replicas,
         restarts=observed.restarts if observed else 0,
         failure=observed.failure if observed else "",
+        copied_pct=_copied(plan, status, slot),
     )
+
+
+def _copied(plan: ModelPlan, status: ModelStatus | None, slot: Slot) -> float | None:
+    """Only the slot beside the champion's gets copies."""
+    if plan.route.champion is not slot.other:
+        return 0.0
+    return status.route.mirror if status else None
 
 
 def _release(release: Release, lease: Lease, now: float) -> ReleaseReport:

@@ -6,7 +6,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -44,8 +44,25 @@ class PlanSource(Protocol):
         """Desired state of every model."""
         ...
 
-    def write_status(self, node: str, statuses: Sequence[ModelStatus], now: float, edge_url: str = "") -> None:
+    def write_status(
+        self,
+        node: str,
+        statuses: Sequence[ModelStatus],
+        now: float,
+        edge_url: str = "",
+        counted_at: float | None = None,
+    ) -> None:
         """Say what this node observed."""
+        ...
+
+
+class Counting(Protocol):
+    """Keeps the sums of what the edge counts."""
+
+    counted_at: float | None
+
+    def tick(self, models: Collection[str]) -> None:
+        """Count, if it is time."""
         ...
 
 
@@ -67,6 +84,7 @@ class Agent:
         pool: the node's replicas.
         edge: the node's Envoy.
         guard: looks after releases without a controller.
+        counting: of the requests at the edge.
         memory: the last plan, for the time in which the release database is away or has lost it.
         clock: seconds since the epoch.
         monotonic: seconds on a clock that does not jump.
@@ -80,6 +98,7 @@ class Agent:
         pool: ReplicaPool,
         edge: EdgeControl,
         guard: Guard,
+        counting: Counting,
         memory: PlanMemory,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -90,6 +109,7 @@ class Agent:
         self._pool = pool
         self._edge = edge
         self._guard = guard
+        self._counting = counting
         self._memory = memory
         self._clock = clock
         self._monotonic = monotonic
@@ -121,6 +141,7 @@ class Agent:
             for slot in Slot:
                 self._reconcile(plan, slot)
         self._route()
+        self._counting.tick(tuple(self._plans))
         statuses = tuple(self._observe(plan) for plan in self._plans.values())
         self._report(statuses)
         self._watch(statuses)
@@ -250,7 +271,7 @@ class Agent:
             return
         self._write_after_s = now_s + _HEARTBEAT_S
         try:
-            self._source.write_status(self._settings.node, statuses, self._clock(), self._edge_url)
+            self._source.write_status(self._settings.node, statuses, self._clock(), self._edge_url, self._counting.counted_at)
         except DatabaseError as error:
             self._say(mute, reason=str(error))
             return
@@ -269,11 +290,14 @@ class Agent:
 
 def main() -> None:
     """Run the agent of this node until SIGTERM."""
+    from hotcold.adapters.counter_database import CounterDatabase
+    from hotcold.adapters.edge_stats import EdgeStats
     from hotcold.adapters.envoy import EdgeFiles, EnvoyAdmin
     from hotcold.adapters.locks import hold_node
     from hotcold.adapters.release_database import ReleaseDatabase
     from hotcold.adapters.stack_record import read_stack
     from hotcold.adapters.structured_log import log_as_json
+    from services.counting import EdgeCounting
     from services.score_control import start_score_control
     from services.watchdog import Watchdog
 
@@ -290,9 +314,11 @@ def main() -> None:
         pool.adopt(files.read_endpoints)
         edge = EdgeControl(files, EnvoyAdmin(record.admin_port))
         guard = Watchdog(database, settings.node, settings.controller_timeout_s)
+        counters = CounterDatabase(settings.release_database_url)
+        counting = EdgeCounting(EdgeStats(record.admin_port), counters, settings.node)
         memory = PlanMemory(settings.run_dir / "plans.json")
         start_score_control(settings, stopped)
-        Agent(settings, record.edge_url, database, pool, edge, guard, memory).run(stopped)
+        Agent(settings, record.edge_url, database, pool, edge, guard, counting, memory).run(stopped)
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ class ExchangeMiddleware:
         finally:
             # Where the caller went away, there is no answer.
             if exchange.is_logged and exchange.status and (log := answer_log()) is not None:
-                log.offer(exchange.prediction())
+                log.offer(exchange.prediction)
 
 
 def _request_id(headers: dict[bytes, bytes]) -> str:

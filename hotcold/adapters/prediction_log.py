@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -19,8 +20,12 @@ from hotcold.adapters.segment_file import SegmentFile
 from hotcold.domain.errors import PredictionLogError
 from hotcold.domain.prediction import Origin, Prediction, SegmentName
 
+# So many wait until they are packed, a few milliseconds under load.
+_PACKED_AT_ONCE = 32
 _CLOSE_TIMEOUT_S = 3.0
 _log = logging.getLogger("hotcold.predictions")
+
+MakePrediction = Callable[[], Prediction]
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class LogOptions:
     rotate_s: float = 60.0
     rotate_bytes: int = 64 * 2**20
     feature_rate: float = 1.0
-    flush_s: float = 0.25
+    flush_s: float = 0.5
     queue_answers: int = 8192
     queue_bytes: int = 64 * 2**20
 
@@ -92,9 +97,11 @@ class PredictionLog:
         self._schema = schema_of(origin)
         self._writer = origin.writer
         self._folder = options.root / origin.model
-        # Held for moments: while an answer is added, and while the queue is taken.
+        # Filled and emptied by two threads, each step of which a deque does as a whole.
+        self._fresh: deque[MakePrediction] = deque()
+        # Held for moments: while answers are packed, and while the packed ones are taken.
         self._lock = threading.Lock()
-        self._queue = PackedAnswers(options.feature_rate)
+        self._packed = PackedAnswers(options.feature_rate)
         self._dropped_full = self._dropped_odd = self._dropped_failed = self._told_dropped = 0
         self._written = self._written_bytes = self._segments = 0
         self._segment: SegmentFile | None = None
@@ -108,19 +115,34 @@ class PredictionLog:
         """Begin to write; call it once."""
         self._thread.start()
 
-    def offer(self, prediction: Prediction) -> None:
-        """Hand an answer over; never waits, and never fails."""
-        with self._lock:
-            queue = self._queue
-            if queue.count >= self._options.queue_answers or queue.size_bytes >= self._options.queue_bytes:
+    def offer(self, make: MakePrediction) -> None:
+        """Hand an answer over; never waits, and never fails.
+
+        Args:
+            make: gives the answer; called a moment later, so what it looks at must not change.
+        """
+        self._fresh.append(make)
+        if len(self._fresh) >= _PACKED_AT_ONCE:
+            with self._lock:
+                self._pack()
+
+    def _pack(self) -> None:
+        """Pack what is fresh; one after the other takes a fifth of the time that each of them takes among other work."""
+        packed, options = self._packed, self._options
+        for _ in range(len(self._fresh)):
+            make = self._fresh.popleft()
+            if packed.count >= options.queue_answers or packed.size_bytes >= options.queue_bytes:
                 self._dropped_full += 1
-                return
+                continue
             try:
-                queue.add(prediction)
+                packed.add(make())
             except Exception as error:  # noqa: BLE001 - whatever it is, the answer is on its way and must not suffer
-                self._dropped_odd += 1
-                if self._dropped_odd == 1:
-                    _log.error("an answer cannot be logged request_id=%s reason=%r", prediction.request_id, error)
+                self._note_odd(error)
+
+    def _note_odd(self, error: Exception) -> None:
+        self._dropped_odd += 1
+        if self._dropped_odd == 1:
+            _log.error("an answer cannot be logged, and perhaps more to come: %r", error)
 
     def counts(self) -> LogCounts:
         """What became of the answers so far."""
@@ -130,7 +152,7 @@ class PredictionLog:
             self._dropped_failed + self._dropped_odd,
             self._written_bytes,
             self._segments,
-            self._queue.count,
+            self._packed.count + len(self._fresh),
         )
 
     def close(self, timeout_s: float = _CLOSE_TIMEOUT_S) -> None:
@@ -143,7 +165,7 @@ class PredictionLog:
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             _log.warning(
-                "the prediction log did not end in %g s folder=%s queued=%d", timeout_s, self._folder, self._queue.count
+                "the prediction log did not end in %g s folder=%s queued=%d", timeout_s, self._folder, self.counts().queued
             )
 
     def _run(self) -> None:
@@ -157,10 +179,11 @@ class PredictionLog:
             self._syncing.join()
 
     def _write_queue(self) -> None:
-        if not self._queue.count:
-            return
         with self._lock:
-            answers, self._queue = self._queue, PackedAnswers(self._options.feature_rate)
+            self._pack()
+            answers, self._packed = self._packed, PackedAnswers(self._options.feature_rate)
+        if not answers.count:
+            return
         try:
             self._write(answers)
         except Exception as error:  # noqa: BLE001 - whatever it is, it may cost rows of the log but not the thread

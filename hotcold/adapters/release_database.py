@@ -86,7 +86,14 @@ class ReleaseDatabase(DatabaseClient):
         with self._database.read() as connection:
             return read_model_plan(connection, model)
 
-    def write_status(self, node: str, statuses: Iterable[ModelStatus], now: float, edge_url: str = "") -> None:
+    def write_status(
+        self,
+        node: str,
+        statuses: Iterable[ModelStatus],
+        now: float,
+        edge_url: str = "",
+        counted_at: float | None = None,
+    ) -> None:
         """Say what a node observed, and that it lives.
 
         Args:
@@ -94,10 +101,12 @@ class ReleaseDatabase(DatabaseClient):
             statuses: all its models; models left out are forgotten.
             now: seconds since the epoch.
             edge_url: where the node's edge takes requests.
+            counted_at: when the edge's counters were last read and written, seconds since the epoch; None: never.
         """
         rows = [{"node": node, "model": status.model, "document": t.status_json(status)} for status in statuses]
         with self._database.write() as connection:
-            upsert(connection, t.nodes, {"node": node}, {"seen_at": now, "edge_url": edge_url})
+            sign_of_life = {"seen_at": now, "edge_url": edge_url, "counted_at": counted_at}
+            upsert(connection, t.nodes, {"node": node}, sign_of_life)
             connection.execute(delete(t.status).where(t.status.c.node == node))
             if rows:
                 connection.execute(insert(t.status), rows)

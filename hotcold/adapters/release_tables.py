@@ -30,7 +30,7 @@ from hotcold.domain.release import Phase, Release
 from hotcold.domain.score_table import Pointer, ScoreTable, TableState
 from hotcold.domain.serving import ModelStatus, Route, RouteStatus, Slot, SlotPlan, SlotStatus
 
-LAYOUT_VERSION = 3
+LAYOUT_VERSION = 4
 
 metadata = MetaData()
 
@@ -112,6 +112,19 @@ nodes = Table(
     Column("node", String(64), primary_key=True),
     Column("edge_url", String(200), nullable=False),
     Column("seen_at", Float, nullable=False),
+    # When its edge's counters were last read and, where they had changed, written; null: never.
+    Column("counted_at", Float),
+)
+
+edge_counters = Table(
+    "edge_counters",
+    metadata,
+    Column("node", String(64), primary_key=True),
+    Column("cluster", String(80), primary_key=True),
+    Column("series", String(36), nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("last", JSON, nullable=False),
+    Column("total", JSON, nullable=False),
 )
 
 status = Table(

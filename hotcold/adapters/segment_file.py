@@ -102,4 +102,5 @@ class SegmentFile:
 
     def abandon(self) -> None:
         """Let go of it as it is."""
-        os.close(self._handle)
+        with suppress(OSError):
+            os.close(self._handle)

@@ -63,9 +63,9 @@ def _slot(slot: SlotReport) -> str:
     confirmed = "unconfirmed" if slot.confirmed_pct is None else f"{slot.confirmed_pct} % confirmed"
     ready = "?" if slot.ready is None else slot.ready
     failure = f"; {slot.failure}" if slot.failure else ""
-    return (
-        f"{slot.role:<9} {slot.package}  {slot.desired_pct} % ({confirmed}), {ready} of {slot.wanted} replicas ready{failure}"
-    )
+    copies = f", copies of {slot.copied_pct:g} %" if slot.copied_pct else ""
+    share = f"{slot.desired_pct} % ({confirmed}){copies}"
+    return f"{slot.role:<9} {slot.package}  {share}, {ready} of {slot.wanted} replicas ready{failure}"
 
 
 def _duration(seconds: float) -> str:

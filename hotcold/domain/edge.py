@@ -167,16 +167,19 @@ _SERVER_ROUTES: list[Document] = [
 
 
 def _model_routes(model: EdgeModel) -> list[Document]:
+    name = model.model
     return [
-        *_paths(model, f"/models/{model.model}/predict", "POST"),
-        *_paths(model, f"/models/{model.model}", "GET|HEAD"),
-        *_paths(model, f"/models/{model.model}/scores/[^/]+", "GET|HEAD"),
-        *_paths(model, f"/v2/models/{model.model}(/versions/[^/]+)?/infer", "POST"),
-        *_paths(model, f"/v2/models/{model.model}(/versions/[^/]+)?(/ready)?", "GET|HEAD"),
+        *_paths(model, f"/models/{name}/predict", "POST", is_copied=True),
+        *_paths(model, f"/models/{name}", "GET|HEAD"),
+        *_paths(model, f"/models/{name}/scores/[^/]+", "GET|HEAD"),
+        *_paths(model, f"/v2/models/{name}/infer", "POST", is_copied=True),
+        # Another version than the one that is asked for would refuse.
+        *_paths(model, f"/v2/models/{name}/versions/[^/]+/infer", "POST"),
+        *_paths(model, f"/v2/models/{name}(/versions/[^/]+)?(/ready)?", "GET|HEAD"),
     ]
 
 
-def _paths(model: EdgeModel, regex: str, methods: str) -> list[Document]:
+def _paths(model: EdgeModel, regex: str, methods: str, *, is_copied: bool = False) -> list[Document]:
     """One path of a model: testers' slots by header, the split, and a 405 for other methods."""
     match: Document = {"safe_regex": {"regex": regex}}
     allowed = match | {"headers": [_method(methods)]}
@@ -190,7 +193,9 @@ def _paths(model: EdgeModel, regex: str, methods: str) -> list[Document]:
             "response_headers_to_add": [_header("retry-after", "5")],
         }
     else:
-        split = _split_route(model, allowed, is_scoring=methods == "POST")
+        split = _split_route(model, allowed, SCORE_ROUTE if methods == "POST" else READ_ROUTE)
+        if is_copied and model.mirror:
+            split["route"]["request_mirror_policies"] = [_mirror(model, model.mirror)]
     refused = {
         "match": match,
         **_direct(405),
@@ -214,13 +219,11 @@ def _tester_route(model: EdgeModel, match: Document, value: str, slot: Slot) -> 
     }
 
 
-def _split_route(model: EdgeModel, match: Document, *, is_scoring: bool) -> Document:
+def _split_route(model: EdgeModel, match: Document, name: str) -> Document:
     green_pct = model.green_pct or 0
     weights = {Slot.BLUE: 100 - green_pct, Slot.GREEN: green_pct}
-    # Only scoring is compared, and a copy of anything else would be work for nothing.
-    copies = {"request_mirror_policies": _mirrors(model)} if is_scoring and model.mirror else {}
     return {
-        "name": SCORE_ROUTE if is_scoring else READ_ROUTE,
+        "name": name,
         "match": match,
         "route": {
             "weighted_clusters": {
@@ -236,26 +239,19 @@ def _split_route(model: EdgeModel, match: Document, *, is_scoring: bool) -> Docu
                     }
                 }
             ],
-            **copies,
             **_ROUTE,
         },
     }
 
 
-def _mirrors(model: EdgeModel) -> list[Document]:
-    """Copies to the slot beside the champion. Envoy makes them of requests, not of tries, so a retry is not copied again."""
-    if model.mirror is None:
-        return []
-    return [
-        {
-            "cluster": shadow_name(model.model, model.mirror),
-            "runtime_fraction": {
-                "default_value": {"numerator": round(model.mirror_pct * _DRAWS / 100), "denominator": "MILLION"}
-            },
-            "request_headers_mutations": [{"append": _header(SHADOW_HEADER, SHADOW_VALUE)}],
-            "disable_shadow_host_suffix_append": True,
-        }
-    ]
+def _mirror(model: EdgeModel, slot: Slot) -> Document:
+    """Copies to a slot's shadow. Envoy makes them of requests, not of tries, so a retry is not copied again."""
+    return {
+        "cluster": shadow_name(model.model, slot),
+        "runtime_fraction": {"default_value": {"numerator": round(model.mirror_pct * _DRAWS / 100), "denominator": "MILLION"}},
+        "request_headers_mutations": [{"append": _header(SHADOW_HEADER, SHADOW_VALUE)}],
+        "disable_shadow_host_suffix_append": True,
+    }
 
 
 def mirrored_pct(policy: Document) -> float:

@@ -6,8 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from hotcold.domain.edge import ROUTES
+from hotcold.domain.latency import LATENCY_EDGES_US, bound_below
 
 MAX_BODY_BYTES = 1_048_576
+# Names of Envoy's statistics about answers; `edge_stats` reads them.
+STATS_PREFIX, ANSWERS, LATENCY_US = "hotcold", "answers", "latency_us"
+# Envoy counts nothing beyond its last bound, which is therefore one that nothing reaches.
+LATENCY_BOUNDS_US = (*(bound_below(edge) for edge in LATENCY_EDGES_US), 3_600_000_000)
 _TYPE = "type.googleapis.com/envoy"
 _EXTENSION = f"{_TYPE}.extensions"
 
@@ -45,6 +50,9 @@ def bootstrap_document(listener: Listener) -> Document:
         "admin": {"address": _address("127.0.0.1", listener.admin_port)},
         "node": {"id": listener.node, "cluster": "hotcold"},
         "overload_manager": _overload(listener),
+        "stats_config": {"histogram_bucket_settings": [_LATENCY_BUCKETS]},
+        # Histograms are brought together from Envoy's threads this often; what is read is at most so old.
+        "stats_flush_interval": "1s",
         "static_resources": {
             "listeners": [
                 {
@@ -209,32 +217,31 @@ def _error_log(listener: Listener) -> Document:
     }
 
 
-# Counts by cluster and code, and latency in microseconds by cluster: Envoy's own histograms are whole milliseconds.
+# Answers by cluster, code and who asked, and how long they took: Envoy's own histograms are whole milliseconds, and counts of
+# tests and probes would be mixed with those of consumers. What never reached a replica counts for the cluster that was meant.
+_TAGS: list[Document] = [
+    {"name": "cluster", "value_format": "%UPSTREAM_CLUSTER%"},
+    {"name": "code", "value_format": "%RESPONSE_CODE%"},
+    {"name": "route", "value_format": "%ROUTE_NAME%"},
+]
 _STATS_LOG: Document = {
     "name": "envoy.access_loggers.stats",
     "typed_config": {
         "@type": f"{_EXTENSION}.access_loggers.stats.v3.Config",
-        "stats_scope": {"prefix": "hotcold"},
-        "counters": [
-            {
-                "stat": {
-                    "name": "answers",
-                    "tags": [
-                        {"name": "cluster", "value_format": "%UPSTREAM_CLUSTER%"},
-                        {"name": "code", "value_format": "%RESPONSE_CODE%"},
-                    ],
-                },
-                "value_fixed": 1,
-            }
-        ],
+        "stats_scope": {"prefix": STATS_PREFIX},
+        "counters": [{"stat": {"name": ANSWERS, "tags": _TAGS}, "value_fixed": 1}],
         "histograms": [
             {
-                "stat": {"name": "latency_us", "tags": [{"name": "cluster", "value_format": "%UPSTREAM_CLUSTER%"}]},
+                "stat": {"name": LATENCY_US, "tags": _TAGS},
                 "unit": "Microseconds",
                 "value_format": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%",
             }
         ],
     },
+}
+_LATENCY_BUCKETS: Document = {
+    "match": {"prefix": f"{STATS_PREFIX}.{LATENCY_US}."},
+    "buckets": [*LATENCY_BOUNDS_US],
 }
 
 

@@ -26,6 +26,7 @@
     ├── ScoreStoreError           the score store cannot be read or written as asked
     │   └── NoScoresError             no table of the model is published there
     ├── PredictionLogError        a log segment or archive of answers cannot be read or made
+    ├── LabelError                late labels cannot be joined as asked, or a file of joined ones is damaged
     ├── RegistryError             the MLflow registry lacks something or cannot be reached
     ├── DatabaseError             the release database cannot be reached or has another layout
     ├── EdgeError                 Envoy refused a configuration or did not confirm it
@@ -187,6 +188,10 @@ class NoScoresError(ScoreStoreError):
 
 class PredictionLogError(HotcoldError):
     """A log segment or archive of answers that cannot be read or made."""
+
+
+class LabelError(HotcoldError):
+    """Late labels that cannot be joined as asked, or a file of joined ones that is none."""
 
 
 class RegistryError(HotcoldError):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from hotcold.domain.errors import EvidenceError
 
-# Envoy's histograms have two significant digits, so an edge with at most two divides exactly.
+# Envoy's histograms know two significant digits, so only an edge with at most two divides exactly.
 LATENCY_EDGES_US = (
     *(100, 150, 200, 300, 500, 700),
     *(1_000, 1_500, 2_000, 2_500, 3_000, 4_000, 5_000, 7_000),
@@ -17,7 +17,18 @@ LATENCY_EDGES_US = (
 )
 # One bucket below each edge, and one for all that is slower.
 LATENCY_BUCKETS = len(LATENCY_EDGES_US) + 1
+NO_LATENCY = (0,) * LATENCY_BUCKETS
 LATENCY_BUDGETS_MS = tuple(edge / 1000 for edge in LATENCY_EDGES_US)
+
+
+def bound_below(edge: int) -> float:
+    """Where Envoy has to be given a bound, so that it divides at an edge of the grid.
+
+    Envoy's histograms know two significant digits, and what shares them with a bound counts as below it: 109 ms as below
+    100 ms. So the bound is in the middle of the last step below the edge; at the beginning of it, rounding would decide.
+    """
+    unit = float(f"1e{len(str(edge)) - 2}")
+    return edge - (unit if edge > 10 * unit else unit / 10) / 2
 
 
 def refuse_budget(budget_ms: float) -> str:

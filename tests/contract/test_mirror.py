@@ -87,8 +87,8 @@ def test_the_share_that_is_copied_is_the_desired_one(edge: Edge, champion: Backe
 
 def test_a_copy_is_the_request_itself_but_for_the_header_that_says_so(edge: Edge, champion: Backend, shadow: Backend) -> None:
     edge.put(mirrored(champion, shadow))
-    for path in (PREDICT, "/v2/models/m/infer", "/v2/models/m/versions/1.0.0/infer"):
-        send(edge, 20, path)
+    for path in (PREDICT, "/v2/models/m/infer"):
+        send(edge, 30, path)
     await_copies(edge, shadow)
     own = {asked.headers["x-request-id"]: asked for asked in champion.requests}
     copies = {asked.headers["x-request-id"]: asked for asked in shadow.requests}
@@ -128,6 +128,8 @@ def test_only_scoring_is_copied_and_no_tester_s_request(edge: Edge, champion: Ba
     for path in ("/models/m", "/models/m/scores/entity-1", "/v2/models/m", "/v2/models/m/ready"):
         assert "champion" == edge.ask("GET", path).text
     assert "champion" == edge.ask("POST", PREDICT, {"x-hotcold-variant": "champion"}, b"{}").text
+    # The candidate is another version than the one that is asked for.
+    assert "champion" == edge.ask("POST", "/v2/models/m/versions/1.0.0/infer", body=b"{}").text
     assert 405 == edge.ask("GET", PREDICT).status
     await_copies(edge, shadow)
     assert 0 == len(shadow.requests)

@@ -7,6 +7,7 @@ import math
 import os
 import random
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hotcold.adapters.prediction_columns import PackedAnswers
 from hotcold.adapters.prediction_log import LogOptions, PredictionLog
 from hotcold.adapters.prediction_reader import PredictionReader
 from hotcold.adapters.prediction_segments import list_segments, read_segment
@@ -28,6 +30,7 @@ from tests.fixtures.prediction_logs import (
     MODEL,
     answer,
     last_arrival_s,
+    making,
     numbered,
     origin,
     read_ids,
@@ -57,7 +60,7 @@ def write(root: Path, *predictions: Prediction, **options: Any) -> list[dict[str
     """What the log has of some answers."""
     with open_log(root, **options) as log:
         for prediction in predictions:
-            log.offer(prediction)
+            log.offer(making(prediction))
     return [row for piece, _ in PredictionReader(root, MODEL).read() for row in piece.table.to_pylist()]
 
 
@@ -149,7 +152,7 @@ class TestRotation:
         with open_log(tmp_path, rotate_bytes=10_000) as log:
             for first in range(0, 2000, 200):
                 for number in range(first, first + 200):
-                    log.offer(answer(number))
+                    log.offer(making(answer(number)))
                 wait_until(settled(log, first + 200), "the heap is written")
         segments = [read_segment(tmp_path / MODEL, name) for name in sorted(list_segments(tmp_path / MODEL))]
         assert numbered("w1", 2000) == read_ids(tmp_path)
@@ -159,7 +162,7 @@ class TestRotation:
     def test_segments_are_closed_by_time_without_another_answer(self, tmp_path: Path) -> None:
         with open_log(tmp_path, rotate_s=0.1) as log:
             for count in (1, 2):
-                log.offer(answer(count))
+                log.offer(making(answer(count)))
                 wait_until(lambda n=count: log.counts().segments == n, "a segment")
                 (name,) = [name for name in list_segments(tmp_path / MODEL) if name.number == count - 1]
                 wait_until(lambda n=name: read_segment(tmp_path / MODEL, n).is_done, "it is closed")
@@ -176,38 +179,54 @@ class TestFullQueue:
 
     def test_the_number_of_answers_is_bounded(self, tmp_path: Path) -> None:
         log = new_log(tmp_path, queue_answers=10)
-        for number in range(25):
-            log.offer(answer(number))
-        assert (15, 10) == (log.counts().dropped_full, log.counts().queued)
+        for number in range(200):
+            log.offer(making(answer(number)))
+        assert log.counts().dropped_full + log.counts().queued == 200
+        assert 10 <= log.counts().queued < 50
         log.start()
-        wait_until(settled(log, 25), "the queue is written")
-        log.offer(answer(25))
+        wait_until(settled(log, 200), "the queue is written")
+        assert 190 == log.counts().dropped_full
+        log.offer(making(answer(200)))
         log.close()
         rows = [row for piece, _ in PredictionReader(tmp_path, MODEL).read() for row in piece.table.to_pylist()]
-        assert [*numbered("w1", 10), "w1-25"] == [row["request_id"] for row in rows]
-        assert 15 == sum(row["dropped"] for row in rows)
+        assert [*numbered("w1", 10), "w1-200"] == [row["request_id"] for row in rows]
+        assert 190 == sum(row["dropped"] for row in rows)
 
     def test_the_memory_is_bounded(self, tmp_path: Path) -> None:
-        """Large requests fill the queue sooner."""
-        # Room for the scores of one and a half such requests and the features that are kept of them.
-        log = new_log(tmp_path, queue_bytes=6 * (500 + MAX_FEATURE_ROWS * FEATURES))
+        """Large requests fill the queue sooner, and leave it as soon as they are taken."""
+        packed = PackedAnswers()
+        packed.add(answer(0, rows=500))
+        assert packed.size_bytes > 500 * 4 + MAX_FEATURE_ROWS * FEATURES * 4
+        log = new_log(tmp_path, queue_bytes=2 * packed.size_bytes)
         for number in range(5):
-            log.offer(answer(number, rows=500))
-        assert (2, 3) == (log.counts().queued, log.counts().dropped_full)
+            log.offer(making(answer(number, rows=500)))
         log.start()
         wait_until(settled(log, 5), "the queue is written")
+        assert (2, 3) == (log.counts().written, log.counts().dropped_full)
         for number in range(5, 7):
-            log.offer(answer(number, rows=500))
+            log.offer(making(answer(number, rows=500)))
         log.close()
         assert (4, 3) == (log.counts().written, log.counts().dropped_full)
 
+    def test_two_threads_lose_and_double_nothing(self, tmp_path: Path) -> None:
+        """The one that offers and the one that writes take turns at every step that the interpreter allows."""
+        interval_s = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            with open_log(tmp_path, flush_s=1e-4, queue_answers=10**6) as log:
+                for number in range(30_000):
+                    log.offer(making(answer(number)))
+        finally:
+            sys.setswitchinterval(interval_s)
+        assert numbered("w1", 30_000) == read_ids(tmp_path)
+
     def test_offering_costs_microseconds(self, tmp_path: Path) -> None:
         """Also to a full queue: the event loop does it after each answer."""
-        log, offered = new_log(tmp_path, queue_answers=1000), answer(0)
+        log, make = new_log(tmp_path, queue_answers=1000), making(answer(0))
         for _ in range(2):
             began = time.perf_counter()
             for _ in range(1000):
-                log.offer(offered)
+                log.offer(make)
             assert (time.perf_counter() - began) / 1000 < 50e-6
 
 
@@ -218,19 +237,19 @@ class TestDisk:
         caplog.set_level(logging.WARNING, "hotcold.predictions")
         with small_disk(tmp_path / "disk", "256k") as root, open_log(root) as log:
             ballast = root / "ballast"
-            log.offer(answer(0))
+            log.offer(making(answer(0)))
             wait_until(settled(log, 1), "the first is written")
             ballast.write_bytes(bytes(200_000))
             offered = 1
             while log.counts().dropped_failed < 600:
                 assert offered < 100_000
                 for _ in range(100):
-                    log.offer(answer(offered))
+                    log.offer(making(answer(offered)))
                     offered += 1
                 wait_until(settled(log, offered), "these are settled")
             lost = log.counts().dropped_failed
             ballast.unlink()
-            log.offer(answer(offered))
+            log.offer(making(answer(offered)))
             wait_until(settled(log, offered + 1), "the last one is written")
             pieces = [piece for piece, _ in PredictionReader(root, MODEL).read()]
         ids = [ident for piece in pieces for ident in piece.table["request_id"].to_pylist()]
@@ -245,10 +264,10 @@ class TestDisk:
 
     def test_a_folder_that_is_deleted_is_made_again(self, tmp_path: Path) -> None:
         with open_log(tmp_path / "log") as log:
-            log.offer(answer(0))
+            log.offer(making(answer(0)))
             wait_until(settled(log, 1), "it is written")
             shutil.rmtree(tmp_path / "log")
-            log.offer(answer(1))
+            log.offer(making(answer(1)))
             wait_until(settled(log, 2), "it is written")
         assert ["w1-1"] == read_ids(tmp_path / "log")
         assert 0 == log.counts().dropped_failed
@@ -256,19 +275,24 @@ class TestDisk:
     def test_a_folder_that_cannot_be_made(self, tmp_path: Path) -> None:
         (tmp_path / "log").write_text("a file")
         with open_log(tmp_path / "log") as log:
-            log.offer(answer(0))
+            log.offer(making(answer(0)))
             wait_until(settled(log, 1), "it is dropped")
             (tmp_path / "log").unlink()
-            log.offer(answer(1))
+            log.offer(making(answer(1)))
         assert ["w1-1"] == read_ids(tmp_path / "log")
         assert (1, 1) == (log.counts().written, log.counts().dropped_failed)
 
-    def test_an_answer_that_cannot_be_encoded_costs_its_batch_and_not_the_log(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        "odd", [{"status": 70_000}, {"entity": bytes(70_000)}, {"scores": 0.5}, {"request_id": "x" * 70_000}], ids=str
+    )
+    def test_an_answer_that_cannot_be_logged_harms_no_other(self, tmp_path: Path, odd: dict[str, Any]) -> None:
         with open_log(tmp_path) as log:
-            log.offer(answer(0, status=70_000))
-            wait_until(settled(log, 1), "it is dropped")
-            log.offer(answer(1))
-        assert ["w1-1"] == read_ids(tmp_path)
+            for prediction in (answer(0), answer(1, **odd), answer(2)):
+                log.offer(making(prediction))
+            wait_until(settled(log, 3), "all are settled")
+        assert (2, 1) == (log.counts().written, log.counts().dropped_failed)
+        ((piece, _),) = PredictionReader(tmp_path, MODEL).read()
+        assert (["w1-0", "w1-2"], 1) == (piece.table["request_id"].to_pylist(), piece.dropped)
 
 
 @pytest.mark.parametrize("document", [{}, {"root": "x", "unknown": 1}, {"root": None}])
@@ -305,19 +329,19 @@ def test_a_log_is_not_in_the_way_of_the_end_of_the_process(tmp_path: Path) -> No
     reading = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     try:
         log.start()
-        log.offer(answer(0))
+        log.offer(making(answer(0)))
         wait_until(settled(log, 1), "it is written")
         segment = log._segment
         assert segment is not None
         hanging = os.open(tmp_path / "pipe", os.O_WRONLY)
         os.dup2(hanging, segment._handle)
         for number in range(1, 3000):
-            log.offer(answer(number))
+            log.offer(making(answer(number)))
         began = time.monotonic()
         log.close(timeout_s=0.2)
         assert time.monotonic() - began < 1
         assert log._thread.is_alive()
-        log.offer(answer(3000))
+        log.offer(making(answer(3000)))
     finally:
         os.close(reading)
         os.close(hanging)

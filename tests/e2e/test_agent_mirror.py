@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 
 import pytest
 
+from hotcold.adapters.counter_database import CounterDatabase
 from hotcold.adapters.replay_client import LoadClient
+from hotcold.domain.edge import cluster_name, shadow_name
+from hotcold.domain.edge_counters import Mark, increments
+from hotcold.domain.errors import EvidenceError
 from hotcold.domain.gate import Gate, Verdict
 from hotcold.domain.package import Manifest
 from hotcold.domain.plan import SHADOW_GATES, Plan
@@ -73,6 +78,58 @@ def test_a_candidate_that_dies_or_hangs_under_copies_costs_no_request_and_does_h
         wait_until(lambda: not data_plane.replicas(Slot.GREEN), "the slot is emptied")
     check_champion_s_traffic(load)
     assert 100 == data_plane.share(small_package.model, Slot.BLUE)
+
+
+def test_what_the_edge_counts_reaches_the_database_and_matches_what_was_asked(
+    data_plane: DataPlane, small_package: Manifest, other_package: Manifest
+) -> None:
+    model = small_package.model
+    blue, copied = cluster_name(model, Slot.BLUE), shadow_name(model, Slot.GREEN)
+    sums = CounterDatabase(data_plane.settings.release_database_url)
+    shadow(data_plane, small_package, other_package)
+    mark = Mark.from_json(json.loads(json.dumps(resting_mark(sums, model).to_json())))
+    with data_plane.load(model) as load:
+        wait_until(lambda: len(load.results()) > 300, "requests")
+    asked = len(load.results())
+    wait_until(lambda: increments(mark, sums.read_mark(model, time.time()))[blue].measured == asked, "all are counted")
+    came = increments(mark, sums.read_mark(model, time.time()))
+    assert ((200, asked),) == came[blue].codes
+    assert ((200, data_plane.copies(model, Slot.GREEN, "upstream_rq_200")),) == came[copied].codes
+    slow = sum(exchange.done_at - exchange.sent_at >= 0.05 for exchange in load.results())
+    # The client's clock runs for longer than the edge's.
+    assert came[blue].over(50) <= slow
+    assert came[blue].over(0.1) == asked
+
+    data_plane.kill("envoy")
+    data_plane.start("envoy")
+    wait_until(lambda: data_plane.share(model, Slot.BLUE) is None, "the agent sees that the edge is away")
+    wait_until(lambda: data_plane.share(model, Slot.BLUE) == 100, "the edge is back")
+    wait_until(lambda: data_plane.status(model).blue.ready == 1, "the edge finds the champion well")
+    with data_plane.load(model) as load:
+        wait_until(lambda: len(load.results()) > 50, "requests")
+    check_champion_s_traffic(load)
+    asked += len(load.results())
+    wait_until(lambda: increments(mark, sums.read_mark(model, time.time()))[blue].measured == asked, "all are counted")
+    data_plane.kill("agent")
+    wait_until(lambda: is_refused(sums, model), "nobody counts any more, and nobody says that nothing was")
+    sums.close()
+
+
+def resting_mark(sums: CounterDatabase, model: str) -> Mark:
+    """A mark behind everything that was asked before: counts come up to two seconds late."""
+    before, now = None, sums.read_mark(model, time.time())
+    while now != before:
+        time.sleep(2.5)
+        before, now = now, sums.read_mark(model, time.time())
+    return now
+
+
+def is_refused(sums: CounterDatabase, model: str) -> bool:
+    try:
+        sums.read_mark(model, time.time())
+    except EvidenceError:
+        return True
+    return False
 
 
 def test_copies_go_on_through_a_kill_of_agent_and_edge_and_end_when_the_controller_is_dead(

@@ -25,6 +25,7 @@ from tests.fixtures.replicas import Replica, running_replica
 
 PREDICT, INFER = f"/models/{MODEL}/predict", f"/v2/models/{MODEL}/infer"
 GOOD_BODY = json.dumps({"records": [GOOD_RECORD]}).encode()
+STAGES = ("pre_us", "infer_us", "post_us")
 WIDTH = len(SCHEMA.fields)
 Row = dict[str, Any]
 
@@ -260,6 +261,33 @@ def test_a_disk_that_takes_nothing_costs_no_answer(src: Path, tmp_path: Path) ->
             assert 200 == client.post(PREDICT, content=GOOD_BODY).status_code
         wait_until(lambda: metric(client, "dropped_total") == 50, "all are counted as dropped")
         assert 1 == replica.log.read_text().count("the prediction log cannot be written")
+
+
+@pytest.mark.slow
+def test_what_bentoml_gave_up_is_logged_as_the_caller_saw_it(src: Path, tmp_path: Path) -> None:
+    """More large requests at once than are done in two seconds: BentoML answers the last ones itself, with 504."""
+    body = json.dumps({"inputs": [tensor_of(make_rows(1000, seed=3)[0])]}).encode()
+    with logging_replica(src, tmp_path, "w1") as replica:
+        seen: dict[str, int] = {}
+
+        def ask(request_id: str) -> None:
+            with httpx.Client(base_url=replica.url, trust_env=False, timeout=60) as client:
+                seen[request_id] = client.post(INFER, content=body, headers={"x-request-id": request_id}).status_code
+
+        for heap in range(10):
+            callers = [threading.Thread(target=ask, args=(f"{heap}-{number}",)) for number in range(100 * (heap + 1))]
+            for caller in callers:
+                caller.start()
+            for caller in callers:
+                caller.join()
+            if 504 in seen.values():
+                break
+        assert {200, 504} == {*seen.values()}
+    rows = [row for piece, _ in PredictionReader(tmp_path, MODEL).read() for row in piece.table.to_pylist()]
+    assert seen == {row["request_id"]: row["status"] for row in rows}
+    assert len(seen) == len(rows)
+    assert all(row["scores"] is None for row in rows if row["status"] == 504)
+    assert all(sum(row[stage] for stage in STAGES) > 1_900_000 for row in rows if row["status"] == 504)
 
 
 def test_without_the_variable_nothing_is_logged(src: Path) -> None:

@@ -188,7 +188,7 @@ def mirrors_of(model: EdgeModel) -> dict[str, list[Document]]:
 @pytest.mark.parametrize("champion", Slot)
 def test_only_scoring_on_the_split_is_copied_and_only_to_the_shadow_of_the_other_slot(champion: Slot) -> None:
     mirrors = mirrors_of(replace(MODEL, champion=champion, green_pct=0, mirror_pct=25.0))
-    assert {"/models/m/predict", "/v2/models/m(/versions/[^/]+)?/infer"} == set(mirrors)
+    assert {"/models/m/predict", "/v2/models/m/infer"} == set(mirrors)
     for [policy] in mirrors.values():
         assert shadow_name("m", champion.other) == policy["cluster"]
         assert {"numerator": 250_000, "denominator": "MILLION"} == policy["runtime_fraction"]["default_value"]
@@ -239,8 +239,8 @@ def test_routes_are_named_by_who_asks() -> None:
 @pytest.mark.parametrize("green_pct", range(101))
 def test_the_weights_are_the_split_and_sum_to_100(green_pct: int) -> None:
     splits = list(values_of(route_document([replace(MODEL, green_pct=green_pct)]), "weighted_clusters"))
-    # Predict, information, batch scores, inference and readiness.
-    assert 5 == len(splits)
+    # Predict, information, batch scores, inference, inference by a version, and readiness.
+    assert 6 == len(splits)
     for split in splits:
         weights = {cluster["name"]: cluster["weight"] for cluster in split["clusters"]}
         assert {"m-blue": 100 - green_pct, "m-green": green_pct} == weights
@@ -250,7 +250,7 @@ def test_the_weights_are_the_split_and_sum_to_100(green_pct: int) -> None:
 def test_every_split_hashes_the_entity_with_the_models_name_as_salt() -> None:
     for model in ("m", "n"):
         policies = list(values_of(route_document([replace(MODEL, model=model)]), "hash_policy"))
-        assert 5 == len(policies)
+        assert 6 == len(policies)
         for [policy] in policies:
             assert ENTITY_HEADER == policy["header"]["header_name"]
             assert f"{model}|\\0" == policy["header"]["regex_rewrite"]["substitution"]
@@ -370,7 +370,7 @@ def test_two_models_answer_on_their_own_paths() -> None:
 
 def test_a_request_is_sent_again_only_where_no_replica_can_have_answered_it() -> None:
     policies = list(values_of(route_document([MODEL]), "retry_policy"))
-    assert 25 == len(policies)
+    assert 30 == len(policies)
     assert {"connect-failure,refused-stream,reset"} == {policy["retry_on"] for policy in policies}
     assert {"5s"} == {route["route"]["timeout"] for route in routes_of(MODEL) if "route" in route}
 
