@@ -11,6 +11,7 @@ from hotcold.adapters.counter_database import CounterDatabase
 from hotcold.adapters.release_database import ReleaseDatabase
 from hotcold.domain.edge_counters import ClusterCounters, Mark, Reading, Running, increments
 from hotcold.domain.errors import DatabaseError, EvidenceError
+from hotcold.domain.latency import NO_LATENCY
 from services.counting import EdgeCounting
 
 
@@ -60,7 +61,7 @@ class Node:
 
 
 def test_a_row_comes_back_as_it_was_written(sums: CounterDatabase) -> None:
-    running = Running("s", 100.5, codes((200, 3)), ClusterCounters(((0, 1), (503, 2)), timed_out=4, dropped=5))
+    running = Running("s", 100.5, codes((200, 3)), ClusterCounters(((0, 1), (503, 2)), NO_LATENCY, 14, 4, 5, 2))
     sums.write_running("n", {"m-blue": running})
     assert {"m-blue": running} == sums.read_running("n")
     assert {} == sums.read_running("another")
