@@ -24,6 +24,7 @@ _UPTIME = "server.uptime"
 _COPIED = {
     "rq_total": ("copied",),
     "rq_pending_overflow": ("copied", "dropped"),
+    "rq_active_overflow": ("copied", "dropped"),
     "cx_none_healthy": ("copied", "dropped"),
     "rq_pending_failure_eject": ("copied", "broken"),
     "cx_destroy_remote_with_active_rq": ("broken",),
