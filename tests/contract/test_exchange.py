@@ -40,10 +40,12 @@ def test_what_a_thread_finds_after_the_answer_was_given_up_is_no_part_of_it(
 async def given_up() -> list[Exchange]:
     """The exchange of a request whose answer takes too long."""
     seen: list[Exchange] = []
+    begun = asyncio.Event()
 
     async def app(scope: Scope, _: Receive, __: Send) -> None:
         seen.append(scope[SCOPE_KEY])
         seen[0].is_logged = True
+        begun.set()
         await asyncio.sleep(60)
 
     async def receive() -> Message:
@@ -53,8 +55,7 @@ async def given_up() -> list[Exchange]:
         raise AssertionError("nothing is sent")
 
     task = asyncio.create_task(ExchangeMiddleware(app)({"type": "http", "headers": [(b"x-request-id", b"r")]}, receive, send))
-    while not seen:
-        await asyncio.sleep(0)
+    await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
