@@ -69,11 +69,12 @@ class EdgeCounting:
 
     def run(self, stopped: threading.Event) -> None:
         """Count each second until told to stop."""
-        while not stopped.wait(_INTERVAL_S):
+        while not stopped.is_set():
             try:
                 self.tick()
             except Exception as error:  # noqa: BLE001 - whatever it is, the next second tries again, and readers see how old this is
                 self._report(repr(error))
+            stopped.wait(_INTERVAL_S)
 
     def tick(self) -> None:
         """Count once."""

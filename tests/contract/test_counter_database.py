@@ -117,6 +117,16 @@ def test_a_live_node_that_does_not_count_is_an_error(
     assert Mark() == sums.read_mark("m", 1014.0), "a node that is silent for long takes no requests"
 
 
+def test_an_agent_that_has_not_counted_yet_takes_over_how_fresh_the_counts_are(
+    sums: CounterDatabase, releases: ReleaseDatabase
+) -> None:
+    releases.write_status("one", [], 1003.0, "http://one", 1003.0)
+    releases.write_status("one", [], 1006.0, "http://one", None)
+    assert Mark() == sums.read_mark("m", 1007.0)
+    with pytest.raises(EvidenceError, match="node one have not been read for 6 s"):
+        sums.read_mark("m", 1009.0)
+
+
 def test_only_what_changed_is_written(sums: CounterDatabase) -> None:
     node = Node(sums)
     both = {"m-blue": codes((200, 5)), "m-green": codes((200, 5))}
