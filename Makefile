@@ -49,7 +49,7 @@ bench-shadow: $(INSTALLED) ## measure what copies of requests cost the champion'
 	@$(BIN)/python -m benchmarks.shadow $(ARGS)
 
 bench-log: $(INSTALLED) ## measure what the prediction log costs a replica
-	@$(BIN)/python -m benchmarks.log
+	@$(BIN)/python -m benchmarks.log $(ARGS)
 
 lock: $(INSTALLED) ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --output-file requirements.lock --universal --python-version 3.11 \

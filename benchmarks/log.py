@@ -138,8 +138,11 @@ def _ask(replica: Replica, requests: Sequence[bytes], duration_s: float) -> Roun
         connection.sendall(requests[0])
     while time.perf_counter() - began < duration_s:
         for key, _ in selector.select():
+            received = key.data.recv(65536)
+            if not received or (received.startswith(b"HTTP/") and received[9:12] != b"200"):
+                raise RuntimeError(f"the replica answered {received[:300]!r}")
             # An answer ends with the brace of its body.
-            if key.data.recv(65536).endswith(b"}"):
+            if received.endswith(b"}"):
                 answered += 1
                 key.data.sendall(requests[answered % len(requests)])
     took_s, cpu_s = time.perf_counter() - began, _cpu_s(replica) - before_s
@@ -171,19 +174,19 @@ class LogBench:
             self._plain.append(running.enter_context(_running(src, folder / f"plain-{number}", "")))
             self._logging.append(running.enter_context(_running(src, folder / f"logging-{number}", options)))
 
-    def measure(self) -> list[Figure]:
+    def measure(self, rounds: int) -> list[Figure]:
         """Ask all of them in each round, in another order each time."""
         replicas = [replica for pair in zip(self._plain, self._logging, strict=True) for replica in pair]
         seen: dict[int, list[Round]] = {replica.port: [] for replica in replicas}
         for replica in replicas:
             _ask(replica, self._requests, ROUND_S)
-        for number in range(ROUNDS):
+        for number in range(rounds):
             first = number % len(replicas)
             for replica in replicas[first:] + replicas[:first]:
                 seen[replica.port].append(_ask(replica, self._requests, ROUND_S))
-            say(f"round {number + 1} of {ROUNDS}")
+            say(f"round {number + 1} of {rounds}")
         return self._figures(
-            [_means(seen, self._plain, n) for n in range(ROUNDS)], [_means(seen, self._logging, n) for n in range(ROUNDS)]
+            [_means(seen, self._plain, n) for n in range(rounds)], [_means(seen, self._logging, n) for n in range(rounds)]
         )
 
     def _figures(self, plain: Sequence[Round], logging: Sequence[Round]) -> list[Figure]:
@@ -215,11 +218,12 @@ def _means(seen: dict[int, list[Round]], replicas: Sequence[Replica], number: in
 
 
 def main() -> None:
-    """Measure, print, write; exit code 1 if the promise is not kept."""
+    """Measure, print, write; exit code 1 if the promise is not kept. A number as argument is another number of rounds."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     # Whoever ends the benchmark ends its replicas, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="hotcold-bench-log-") as name, ExitStack() as running:
-        figures = LogBench(_build(Path(name)), Path(name), running).measure()
+        figures = LogBench(_build(Path(name)), Path(name), running).measure(rounds)
     sys.exit(0 if publish("Prediction log", figures, bench_root() / "log.json") else 1)
 
 

@@ -199,11 +199,11 @@ CONDITIONS: dict[str, Callable[[ShadowBench], AbstractContextManager[None]]] = {
 }
 
 
-def _measure(bench: ShadowBench) -> list[Figure]:
-    say(f"load: {RATE_PER_S:g} requests a second, {ROUNDS} rounds of {ROUND_S:g} s for each state of the candidate")
+def _measure(bench: ShadowBench, rounds: int) -> list[Figure]:
+    say(f"load: {RATE_PER_S:g} requests a second, {rounds} rounds of {ROUND_S:g} s for each state of the candidate")
     bench.load(ROUND_S)
     pairs: dict[str, list[tuple[list[Exchange], list[Exchange]]]] = {name: [] for name in CONDITIONS}
-    for number in range(ROUNDS):
+    for number in range(rounds):
         for name, condition in CONDITIONS.items():
             bench.mirror(0.0)
             without = bench.load(ROUND_S)
@@ -237,11 +237,12 @@ def _figures(name: str, pairs: Sequence[tuple[list[Exchange], list[Exchange]]]) 
 
 
 def main() -> None:
-    """Measure, print, write; exit code 1 if a promise is not kept."""
+    """Measure, print, write; exit code 1 if a promise is not kept. A number as argument is another number of rounds."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     with bench_stack("shadow") as stack:
         bench = ShadowBench(stack)
         try:
-            figures = _measure(bench)
+            figures = _measure(bench, rounds)
         finally:
             bench.close()
     kept = publish("Copies to a candidate, and the champion's consumers", figures, bench_root() / "shadow.json")

@@ -6,7 +6,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -57,12 +57,11 @@ class PlanSource(Protocol):
 
 
 class Counting(Protocol):
-    """Keeps the sums of what the edge counts."""
+    """Adds up what the edge counts, beside this loop."""
 
-    counted_at: float | None
-
-    def tick(self, models: Collection[str]) -> None:
-        """Count, if it is time."""
+    @property
+    def counted_at(self) -> float | None:
+        """When it last did, seconds since the epoch; None: never."""
         ...
 
 
@@ -84,7 +83,7 @@ class Agent:
         pool: the node's replicas.
         edge: the node's Envoy.
         guard: looks after releases without a controller.
-        counting: of the requests at the edge.
+        counting: tells how fresh the counts of requests at the edge are.
         memory: the last plan, for the time in which the release database is away or has lost it.
         clock: seconds since the epoch.
         monotonic: seconds on a clock that does not jump.
@@ -141,7 +140,6 @@ class Agent:
             for slot in Slot:
                 self._reconcile(plan, slot)
         self._route()
-        self._counting.tick(tuple(self._plans))
         statuses = tuple(self._observe(plan) for plan in self._plans.values())
         self._report(statuses)
         self._watch(statuses)
@@ -290,14 +288,12 @@ class Agent:
 
 def main() -> None:
     """Run the agent of this node until SIGTERM."""
-    from hotcold.adapters.counter_database import CounterDatabase
-    from hotcold.adapters.edge_stats import EdgeStats
     from hotcold.adapters.envoy import EdgeFiles, EnvoyAdmin
     from hotcold.adapters.locks import hold_node
     from hotcold.adapters.release_database import ReleaseDatabase
     from hotcold.adapters.stack_record import read_stack
     from hotcold.adapters.structured_log import log_as_json
-    from services.counting import EdgeCounting
+    from services.counting import start_edge_counting
     from services.score_control import start_score_control
     from services.watchdog import Watchdog
 
@@ -314,10 +310,9 @@ def main() -> None:
         pool.adopt(files.read_endpoints)
         edge = EdgeControl(files, EnvoyAdmin(record.admin_port))
         guard = Watchdog(database, settings.node, settings.controller_timeout_s)
-        counters = CounterDatabase(settings.release_database_url)
-        counting = EdgeCounting(EdgeStats(record.admin_port), counters, settings.node)
         memory = PlanMemory(settings.run_dir / "plans.json")
         start_score_control(settings, stopped)
+        counting = start_edge_counting(settings, record.admin_port, stopped)
         Agent(settings, record.edge_url, database, pool, edge, guard, counting, memory).run(stopped)
 
 

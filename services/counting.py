@@ -1,17 +1,22 @@
-"""Brings what this node's Envoy counts into the release database, where whoever judges a release finds it."""
+"""Brings what this node's Envoy counts into the release database, where whoever judges a release finds it.
+
+A thread beside the agent's loop, so that an Envoy that hangs or a database that is locked never holds replicas and traffic up.
+"""
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from hotcold.domain.edge import cluster_name, shadow_name
+from hotcold.adapters.counter_database import CounterDatabase
+from hotcold.adapters.edge_stats import EdgeStats
 from hotcold.domain.edge_counters import Reading, Running, begin, go_on
 from hotcold.domain.errors import DatabaseError, EvidenceError
-from hotcold.domain.serving import Slot
+from hotcold.settings import Settings
 
 _LOG = logging.getLogger("hotcold.agent")
 _INTERVAL_S = 1.0
@@ -28,6 +33,10 @@ class Stats(Protocol):
 class Sums(Protocol):
     """Where the sums are kept."""
 
+    def prepare(self) -> None:
+        """Create what is missing."""
+        ...
+
     def read_running(self, node: str) -> dict[str, Running]:
         """A node's sums by cluster."""
         ...
@@ -38,56 +47,48 @@ class Sums(Protocol):
 
 
 class EdgeCounting:
-    """Reads the counters each second, and writes those that changed. Trouble is logged once; the next second tries again.
+    """Adds up what Envoy counts. Trouble is logged once; the next second tries again.
 
     Args:
         stats: of this node's Envoy.
         sums: in the release database.
         node: this node.
         clock: seconds since the epoch.
-        monotonic: seconds on a clock that does not jump.
     """
 
-    def __init__(
-        self,
-        stats: Stats,
-        sums: Sums,
-        node: str,
-        clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, stats: Stats, sums: Sums, node: str, clock: Callable[[], float] = time.time) -> None:
         self._stats = stats
         self._sums = sums
         self._node = node
         self._clock = clock
-        self._monotonic = monotonic
         self._series = str(uuid.uuid4())
         self._running: dict[str, Running] | None = None
-        self._next_s = 0.0
         self._trouble = ""
+        # When the counters were last read and, where they had changed, written, seconds since the epoch; None: never.
         self.counted_at: float | None = None
 
-    def tick(self, models: Collection[str]) -> None:
-        """Count, if a second has passed.
+    def run(self, stopped: threading.Event) -> None:
+        """Count each second until told to stop."""
+        while not stopped.is_set():
+            try:
+                self.tick()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next second tries again, and readers see how old this is
+                self._report(repr(error))
+            stopped.wait(_INTERVAL_S)
 
-        Args:
-            models: whose clusters are of interest.
-        """
-        now_s = self._monotonic()
-        if now_s < self._next_s:
-            return
-        self._next_s = now_s + _INTERVAL_S
+    def tick(self) -> None:
+        """Count once."""
         try:
             reading = self._stats.read()
             if reading is not None:
-                self._count(_of_models(reading, models))
+                self._count(reading)
         except (DatabaseError, EvidenceError) as error:
             self._report(str(error))
             return
-        self._report("" if reading else "Envoy does not answer")
+        self._report("Envoy does not answer" if reading is None else "")
 
     def _count(self, reading: Reading) -> None:
-        known = self._sums.read_running(self._node) if self._running is None else self._running
+        known = self._read_running() if self._running is None else self._running
         # What Envoy counted before this node's count began belongs to nobody.
         is_first = self._running is None and not known
         running = begin(self._series, reading) if is_first else go_on(known, reading, self._series)
@@ -98,12 +99,18 @@ class EdgeCounting:
         self._running = running
         self.counted_at = self._clock()
 
+    def _read_running(self) -> dict[str, Running]:
+        self._sums.prepare()
+        return self._sums.read_running(self._node)
+
     def _report(self, trouble: str) -> None:
         if trouble and trouble != self._trouble:
             _LOG.error("the edge's counters are not read", extra={"reason": trouble})
         self._trouble = trouble
 
 
-def _of_models(reading: Reading, models: Collection[str]) -> Reading:
-    names = {name(model, slot) for model in models for slot in Slot for name in (cluster_name, shadow_name)}
-    return Reading(reading.started_at, {name: one for name, one in reading.clusters.items() if name in names})
+def start_edge_counting(settings: Settings, admin_port: int, stopped: threading.Event) -> EdgeCounting:
+    """Start the thread; it ends soon after `stopped` is set, and with the process in any case."""
+    counting = EdgeCounting(EdgeStats(admin_port), CounterDatabase(settings.release_database_url), settings.node)
+    threading.Thread(target=counting.run, args=(stopped,), name="counting", daemon=True).start()
+    return counting

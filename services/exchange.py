@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -143,8 +143,9 @@ class ExchangeMiddleware:
         try:
             await self._app(scope, receive, send_with_headers)
         except asyncio.CancelledError:
-            # BentoML has waited for long enough and answers by itself, outside of this.
-            exchange.answered, exchange.status = time.perf_counter(), _TIMED_OUT
+            # BentoML has waited for long enough and answers by itself, outside of this. A thread may still be at work on the
+            # request, and the log looks at the exchange later: what the thread finds until then is no part of the answer.
+            exchange = replace(exchange, answered=time.perf_counter(), status=_TIMED_OUT)
             raise
         finally:
             # Where the caller went away, there is no answer.

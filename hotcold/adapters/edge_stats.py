@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -18,7 +19,17 @@ from hotcold.domain.latency import LATENCY_BUCKETS, NO_LATENCY
 _TIMEOUT_S = 1.0
 # In the same answer as the counters, so that the two are of one process; /server_info would be another one, and 120 KB.
 _UPTIME = "server.uptime"
-_TIMED_OUT, _OVERFLOW, _NOBODY = "rq_max_duration_reached", "rq_pending_overflow", "cx_none_healthy"
+# What became of copies, by what Envoy counts of it. One that meets a closed port is ejected; one whose replica dies takes its
+# connection along. Each copy is in one of those that make up `copied`.
+_COPIED = {
+    "rq_total": ("copied",),
+    "rq_pending_overflow": ("copied", "dropped"),
+    "rq_active_overflow": ("copied", "dropped"),
+    "cx_none_healthy": ("copied", "dropped"),
+    "rq_pending_failure_eject": ("copied", "broken"),
+    "cx_destroy_remote_with_active_rq": ("broken",),
+    "rq_max_duration_reached": ("timed_out",),
+}
 
 
 def _scoring(stat: str) -> str:
@@ -28,9 +39,11 @@ def _scoring(stat: str) -> str:
 
 _ANSWERS, _LATENCY = re.compile(_scoring(ANSWERS)), re.compile(_scoring(LATENCY_US))
 # The access log knows nothing of copies, but their clusters count for themselves.
-_COPIES = re.compile(rf"^cluster\.([a-z0-9-]+-shadow)\.upstream_(rq_\d+|{_TIMED_OUT}|{_OVERFLOW}|{_NOBODY})$")
+_COPIES = re.compile(rf"^cluster\.([a-z0-9-]+-shadow)\.upstream_(rq_\d+|{'|'.join(_COPIED)})$")
+# So did Envoys count that an older hotcold has started: without the route, so that consumers and tests are mixed.
+_OLDER = re.compile(rf"^{STATS_PREFIX}\.{ANSWERS}\.cluster\.[a-z0-9-]+\.code\.\d+$")
 # Envoy is asked for these names only. They are written so that they mean the same in RE2 and here.
-_FILTER = "|".join((rf"^{re.escape(_UPTIME)}$", _ANSWERS.pattern, _LATENCY.pattern, _COPIES.pattern))
+_FILTER = "|".join((rf"^{re.escape(_UPTIME)}$", _ANSWERS.pattern, _LATENCY.pattern, _COPIES.pattern, _OLDER.pattern))
 
 
 class EdgeStats:
@@ -85,16 +98,10 @@ def read_stats(document: dict[str, Any], now: float) -> Reading:
     """
     counters = {one["name"]: _whole(one["value"]) for one in document["stats"] if "name" in one}
     histograms = [one for group in document["stats"] for one in group.get("histograms", ())]
-    codes, timed_out, dropped = _read_counters(counters)
-    latency_us = _read_latency(histograms)
+    codes, latency_us, copies = _read_codes(counters), _read_latency(histograms), _read_copies(counters)
     clusters = {
-        name: ClusterCounters(
-            tuple(sorted(codes.get(name, {}).items())),
-            latency_us.get(name, NO_LATENCY),
-            timed_out.get(name, 0),
-            dropped.get(name, 0),
-        )
-        for name in codes.keys() | latency_us.keys() | timed_out.keys() | dropped.keys()
+        name: ClusterCounters(tuple(sorted(codes[name].items())), latency_us.get(name, NO_LATENCY), **copies[name])
+        for name in codes.keys() | latency_us.keys() | copies.keys()
     }
     return Reading(now - counters[_UPTIME], {name: one for name, one in clusters.items() if one != ClusterCounters()})
 
@@ -106,23 +113,26 @@ def _whole(value: object) -> int:
     return int(value)
 
 
-def _read_counters(counters: dict[str, int]) -> tuple[dict[str, dict[int, int]], dict[str, int], dict[str, int]]:
-    """Answers by cluster and status; copies that timed out; copies that were never sent."""
-    codes: dict[str, dict[int, int]] = {}
-    timed_out: dict[str, int] = {}
-    dropped: dict[str, int] = {}
+def _read_codes(counters: dict[str, int]) -> defaultdict[str, dict[int, int]]:
+    """Answers by cluster and status."""
+    codes: defaultdict[str, dict[int, int]] = defaultdict(dict)
     for name, value in counters.items():
+        if _OLDER.fullmatch(name):
+            raise EvidenceError("Envoy counts consumers and tests together, as an older hotcold wanted; start it anew")
         if found := _ANSWERS.fullmatch(name):
-            codes.setdefault(found[1], {})[int(found[2])] = value
-        elif found := _COPIES.fullmatch(name):
-            cluster, what = found[1], found[2]
-            if what == _TIMED_OUT:
-                timed_out[cluster] = value
-            elif what in (_OVERFLOW, _NOBODY):
-                dropped[cluster] = dropped.get(cluster, 0) + value
-            else:
-                codes.setdefault(cluster, {})[int(what.removeprefix("rq_"))] = value
-    return codes, timed_out, dropped
+            codes[found[1]][int(found[2])] = value
+        elif (found := _COPIES.fullmatch(name)) and found[2] not in _COPIED:
+            codes[found[1]][int(found[2].removeprefix("rq_"))] = value
+    return codes
+
+
+def _read_copies(counters: dict[str, int]) -> defaultdict[str, Counter[str]]:
+    """What became of copies, by cluster."""
+    copies: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for name, value in counters.items():
+        if found := _COPIES.fullmatch(name):
+            copies[found[1]].update(dict.fromkeys(_COPIED.get(found[2], ()), value))
+    return copies
 
 
 def _read_latency(histograms: Iterable[dict[str, Any]]) -> dict[str, tuple[int, ...]]:

@@ -1,7 +1,7 @@
 """Writes the prediction log of a replica: answers are packed into a bounded queue, a thread of its own brings them to the disk.
 
 Whatever happens to the disk, the answers go on: what cannot be kept is dropped and counted, in the log itself too. The thread
-writes four times a second, so that little is lost when the process is killed.
+writes twice a second, so that little is lost when the process is killed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hotcold.adapters.segment_file import SegmentFile
 from hotcold.domain.errors import PredictionLogError
 from hotcold.domain.prediction import Origin, Prediction, SegmentName
 
-# So many wait until they are packed, a few milliseconds under load.
+# So many wait until they are packed, a few milliseconds under load; until then they hold what their requests held.
 _PACKED_AT_ONCE = 32
 _CLOSE_TIMEOUT_S = 3.0
 _log = logging.getLogger("hotcold.predictions")
@@ -38,8 +38,8 @@ class LogOptions:
         rotate_bytes: or when it is larger.
         feature_rate: share of requests whose features are kept, 0 to 1.
         flush_s: longest stay in the queue, unless the disk is slow.
-        queue_answers: most answers in the queue.
-        queue_bytes: most bytes in the queue.
+        queue_answers: most answers in the queue; the few that are not packed yet come on top.
+        queue_bytes: most bytes in the queue; likewise.
     """
 
     root: Path

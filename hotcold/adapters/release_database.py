@@ -101,12 +101,13 @@ class ReleaseDatabase(DatabaseClient):
             statuses: all its models; models left out are forgotten.
             now: seconds since the epoch.
             edge_url: where the node's edge takes requests.
-            counted_at: when the edge's counters were last read and written, seconds since the epoch; None: never.
+            counted_at: when the edge's counters were last read, seconds since the epoch; None: not since the agent started.
         """
         rows = [{"node": node, "model": status.model, "document": t.status_json(status)} for status in statuses]
         with self._database.write() as connection:
-            sign_of_life = {"seen_at": now, "edge_url": edge_url, "counted_at": counted_at}
-            upsert(connection, t.nodes, {"node": node}, sign_of_life)
+            # What the agent before has counted is as fresh as it is, while the next one has not begun.
+            counted = {} if counted_at is None else {"counted_at": counted_at}
+            upsert(connection, t.nodes, {"node": node}, {"seen_at": now, "edge_url": edge_url, **counted})
             connection.execute(delete(t.status).where(t.status.c.node == node))
             if rows:
                 connection.execute(insert(t.status), rows)

@@ -15,6 +15,7 @@ from hotcold.domain.latency import LATENCY_BUCKETS, NO_LATENCY, count_over
 
 # Envoy tells how long it has been up in whole seconds, up to a second late.
 _START_TOLERANCE_S = 3.0
+_OF_COPIES = ("copied", "timed_out", "dropped", "broken")
 
 
 @dataclass(frozen=True)
@@ -25,17 +26,22 @@ class ClusterCounters:
         codes: answers by HTTP status, sorted; 0 where whoever asked went away before there was one. The edge's own answers,
             such as a 503 because no replica was healthy, count for the cluster that was meant.
         latency_us: good answers per bucket of the latency grid; none where they are copies.
-        timed_out: copies that took too long and were given up; they have no status.
+        copied: copies that were made, also those that are still under way and those that could not be sent.
+        timed_out: copies that took too long and were given up; they have no status, or the rest did not follow it.
         dropped: copies that were never sent, because too many were under way or no replica was there; each is a 503, too.
+        broken: copies whose connection was refused, or closed before the answer was complete; each without a status is a 503,
+            too.
     """
 
     codes: tuple[tuple[int, int], ...] = ()
     latency_us: tuple[int, ...] = NO_LATENCY
+    copied: int = 0
     timed_out: int = 0
     dropped: int = 0
+    broken: int = 0
 
     def __post_init__(self) -> None:
-        if min(*(count for _, count in self.codes), *self.latency_us, self.timed_out, self.dropped) < 0:
+        if min(*(count for _, count in self.codes), *self.latency_us, *self._of_copies) < 0:
             raise EvidenceError(f"a counter of the edge is negative: {self}; read it again")
         if len(self.latency_us) != LATENCY_BUCKETS:
             raise EvidenceError(
@@ -43,15 +49,34 @@ class ClusterCounters:
             )
 
     @property
+    def _of_copies(self) -> tuple[int, int, int, int]:
+        return self.copied, self.timed_out, self.dropped, self.broken
+
+    @property
     def asked(self) -> int:
-        """Requests that got an answer, or copies that were to be made."""
-        return sum(count for code, count in self.codes if code) + self.timed_out
+        """Consumers' requests that got an answer; of copies, `copied` says how many there were."""
+        return sum(count for code, count in self.codes if code)
+
+    @property
+    def answers(self) -> tuple[tuple[int, int], ...]:
+        """Answers by HTTP status without the 503 that the edge itself counts for copies which were dropped or broken.
+
+        Envoy does not tell before or after which status a connection broke, so a replica whose answers break off halfway may
+        have given a few more 503 than are said here.
+        """
+        counts = dict(self.codes)
+        counts[503] = max(counts.get(503, 0) - self.dropped - self.broken, 0)
+        return tuple(sorted((code, count) for code, count in counts.items() if code and count))
+
+    @property
+    def lost(self) -> int:
+        """Copies without a complete answer, whoever is to blame; those that are still under way are not lost."""
+        return self.timed_out + self.dropped + self.broken
 
     @property
     def failed(self) -> int:
-        """Answers of 500 and above, and copies that were sent and got none or such a one."""
-        errors = sum(count for code, count in self.codes if code >= 500)
-        return max(errors - self.dropped, 0) + self.timed_out
+        """Answers of 500 and above, and copies that timed out or broke; that one was dropped is no replica's failure."""
+        return sum(count for code, count in self.answers if code >= 500) + self.timed_out + self.broken
 
     @property
     def measured(self) -> int:
@@ -71,26 +96,28 @@ class ClusterCounters:
         return ClusterCounters(
             tuple(sorted(codes.items())),
             tuple(one + more for one, more in zip(self.latency_us, other.latency_us, strict=True)),
-            self.timed_out + other.timed_out,
-            self.dropped + other.dropped,
+            *(one + more for one, more in zip(self._of_copies, other._of_copies, strict=True)),
         )
 
     def since(self, before: ClusterCounters) -> ClusterCounters | None:
         """What was counted since an earlier look; None if a counter fell, so that the two are not of one count."""
         codes = {code: self._code(code) - before._code(code) for code, _ in (*self.codes, *before.codes)}
         latency_us = tuple(late - early for late, early in zip(self.latency_us, before.latency_us, strict=True))
-        timed_out, dropped = self.timed_out - before.timed_out, self.dropped - before.dropped
-        if min(*codes.values(), *latency_us, timed_out, dropped) < 0:
+        of_copies = [late - early for late, early in zip(self._of_copies, before._of_copies, strict=True)]
+        if min(*codes.values(), *latency_us, *of_copies) < 0:
             return None
-        return ClusterCounters(tuple(sorted((code, n) for code, n in codes.items() if n)), latency_us, timed_out, dropped)
+        return ClusterCounters(tuple(sorted((code, n) for code, n in codes.items() if n)), latency_us, *of_copies)
 
     def _code(self, code: int) -> int:
         return dict(self.codes).get(code, 0)
 
     def to_json(self) -> dict[str, Any]:
         """The counters as plain JSON values."""
-        codes = {str(code): count for code, count in self.codes}
-        return {"codes": codes, "latency_us": list(self.latency_us), "timed_out": self.timed_out, "dropped": self.dropped}
+        return {
+            "codes": {str(code): count for code, count in self.codes},
+            "latency_us": list(self.latency_us),
+            **dict(zip(_OF_COPIES, self._of_copies, strict=True)),
+        }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> ClusterCounters:
@@ -102,7 +129,7 @@ class ClusterCounters:
         try:
             codes = tuple(sorted((int(code), _count(count)) for code, count in document["codes"].items()))
             latency_us = tuple(_count(count) for count in document["latency_us"])
-            return cls(codes, latency_us, _count(document["timed_out"]), _count(document["dropped"]))
+            return cls(codes, latency_us, *(_count(document[name]) for name in _OF_COPIES))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise EvidenceError(f"counters of the edge are damaged ({error}); begin a new count") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +12,10 @@ from hotcold.adapters.counter_database import CounterDatabase
 from hotcold.adapters.release_database import ReleaseDatabase
 from hotcold.domain.edge_counters import ClusterCounters, Mark, Reading, Running, increments
 from hotcold.domain.errors import DatabaseError, EvidenceError
+from hotcold.domain.latency import NO_LATENCY
+from services import counting as module
 from services.counting import EdgeCounting
+from tests.fixtures.data_plane import wait_until
 
 
 @pytest.fixture
@@ -50,17 +54,17 @@ class Node:
 
     def __init__(self, sums: CounterDatabase, node: str = "n") -> None:
         self.stats, self._now_s = Stats(), 1000.0
-        self.counting = EdgeCounting(self.stats, sums, node, lambda: self._now_s, lambda: self._now_s)
+        self.counting = EdgeCounting(self.stats, sums, node, lambda: self._now_s)
 
     def second(self, says: Reading | EvidenceError | None) -> float | None:
         self._now_s += 1.0
         self.stats.says = says
-        self.counting.tick(["m"])
+        self.counting.tick()
         return self.counting.counted_at
 
 
 def test_a_row_comes_back_as_it_was_written(sums: CounterDatabase) -> None:
-    running = Running("s", 100.5, codes((200, 3)), ClusterCounters(((0, 1), (503, 2)), timed_out=4, dropped=5))
+    running = Running("s", 100.5, codes((200, 3)), ClusterCounters(((0, 1), (503, 2)), NO_LATENCY, 14, 4, 5, 2))
     sums.write_running("n", {"m-blue": running})
     assert {"m-blue": running} == sums.read_running("n")
     assert {} == sums.read_running("another")
@@ -113,7 +117,17 @@ def test_a_live_node_that_does_not_count_is_an_error(
     assert Mark() == sums.read_mark("m", 1014.0), "a node that is silent for long takes no requests"
 
 
-def test_only_what_changed_is_written_and_no_more_than_once_a_second(sums: CounterDatabase) -> None:
+def test_an_agent_that_has_not_counted_yet_takes_over_how_fresh_the_counts_are(
+    sums: CounterDatabase, releases: ReleaseDatabase
+) -> None:
+    releases.write_status("one", [], 1003.0, "http://one", 1003.0)
+    releases.write_status("one", [], 1006.0, "http://one", None)
+    assert Mark() == sums.read_mark("m", 1007.0)
+    with pytest.raises(EvidenceError, match="node one have not been read for 6 s"):
+        sums.read_mark("m", 1009.0)
+
+
+def test_only_what_changed_is_written(sums: CounterDatabase) -> None:
     node = Node(sums)
     both = {"m-blue": codes((200, 5)), "m-green": codes((200, 5))}
     node.second(Reading(100.0, both))
@@ -123,9 +137,7 @@ def test_only_what_changed_is_written_and_no_more_than_once_a_second(sums: Count
     assert {} == sums.read_running("n")
     node.second(Reading(100.0, {**both, "m-blue": codes((200, 6))}))
     assert {"m-blue"} == set(sums.read_running("n"))
-    node.stats.says = Reading(100.0, {**both, "m-blue": codes((200, 9))})
-    node.counting.tick(["m"])
-    assert codes((200, 1)) == sums.read_running("n")["m-blue"].total, "the second is not over"
+    assert codes((200, 1)) == sums.read_running("n")["m-blue"].total
 
 
 def test_what_cannot_be_read_or_written_is_said_once_and_counted_later(
@@ -147,6 +159,27 @@ def test_what_cannot_be_read_or_written_is_said_once_and_counted_later(
     reasons = [record.reason for record in caplog.records]  # type: ignore[attr-defined]
     assert ["Envoy does not answer", "Envoy talks nonsense"] == reasons[:2]
     assert 3 == len(reasons) and "edge_counters" in reasons[2]
+
+
+def test_whatever_goes_wrong_in_one_second_the_next_one_is_counted(
+    sums: CounterDatabase, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "_INTERVAL_S", 0.01)
+    node, stopped = Node(sums), threading.Event()
+    # What nobody thought of.
+    node.stats.says = Reading(100.0, None)  # type: ignore[arg-type]
+    thread = threading.Thread(target=node.counting.run, args=(stopped,))
+    thread.start()
+    try:
+        wait_until(lambda: caplog.records, "the trouble is said")
+        assert node.counting.counted_at is None, "readers see that nobody counts"
+        node.stats.says = Reading(100.0, {"m-blue": codes((200, 4))})
+        wait_until(lambda: node.counting.counted_at, "the next second")
+    finally:
+        stopped.set()
+        thread.join(5)
+    assert not thread.is_alive()
+    assert ["the edge's counters are not read"] == [record.getMessage() for record in caplog.records]
 
 
 @pytest.mark.parametrize("layout", [2, 3])

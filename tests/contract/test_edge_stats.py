@@ -105,8 +105,8 @@ def test_a_request_that_is_tried_again_counts_once_with_all_its_time(counted: tu
             asked += 1
         seen = settled(stats, "m-blue", asked)
     assert ((200, asked),) == seen.codes
-    # A try is given up after two seconds.
-    assert 1 == len(hung.requests) == seen.over(2000)
+    # A try is given up after two seconds, of which Envoy's timer may lack a moment.
+    assert 1 == len(hung.requests) == seen.over(1000)
 
 
 def test_whoever_goes_away_is_counted_apart(counted: tuple[Edge, EdgeStats]) -> None:
@@ -153,10 +153,15 @@ def test_what_takes_exactly_a_budget_is_over_it_for_every_budget(tmp_path: Path)
 
 
 def copies(edge: Edge, stats: EdgeStats, count: int) -> ClusterCounters:
-    """The shadow's counters after so many more requests to the champion."""
+    """The shadow's counters after so many more requests to the champion, once every copy has come to its end."""
     assert {200} == statuses(edge, count)
     asked = clusters_of(stats)["m-blue"].asked
-    wait_for(lambda: clusters_of(stats)["m-green-shadow"].asked == asked, "every copy to come to its end")
+
+    def have_ended() -> bool:
+        seen = clusters_of(stats).get("m-green-shadow", ClusterCounters())
+        return seen.copied == asked == seen.timed_out + sum(count for _, count in seen.codes)
+
+    wait_for(have_ended, f"{asked} copies to come to their end")
     return clusters_of(stats)["m-green-shadow"]
 
 
@@ -165,14 +170,43 @@ def test_copies_are_counted_with_what_became_of_them(counted: tuple[Edge, EdgeSt
     with Backend("blue") as blue, Backend("green") as green:
         model = EdgeModel("m", 0, (blue.endpoint,), (green.endpoint,), Slot.BLUE, 100.0)
         edge.put(model)
-        assert ClusterCounters(((200, 20),)) == copies(edge, stats, 20)
+        assert ClusterCounters(((200, 20),), copied=20) == copies(edge, stats, 20)
         green.delay_s = 1000.0
         hung = copies(edge, stats, 100)
-        assert hung.dropped > 0 < hung.timed_out <= hung.failed
-        assert 120 == hung.asked == 20 + hung.dropped + hung.failed, "what was dropped is not the candidate's failure"
+        assert hung.dropped > 0 < hung.timed_out == hung.failed, "what was dropped is not the candidate's failure"
+        assert (120, 100, ((200, 20),)) == (hung.copied, hung.lost, hung.answers)
         edge.put(replace(model, green=()))
         nobody = copies(edge, stats, 10)
         assert (10, hung.failed) == (nobody.dropped - hung.dropped, nobody.failed)
+        assert (130, 110, ((200, 20),)) == (nobody.copied, nobody.lost, nobody.answers)
+
+
+def test_a_copy_under_way_is_made_and_neither_answered_nor_lost(counted: tuple[Edge, EdgeStats]) -> None:
+    edge, stats = counted
+    with Backend("blue") as blue, Backend("green", delay_s=0.5) as green:
+        edge.put(EdgeModel("m", 0, (blue.endpoint,), (green.endpoint,), Slot.BLUE, 100.0))
+        assert {200} == statuses(edge, 1)
+        wait_for(lambda: green.requests, "the copy to arrive")
+        assert ClusterCounters(copied=1) == clusters_of(stats)["m-green-shadow"]
+
+
+def test_answers_of_a_shadow_are_told_from_those_of_the_edge(counted: tuple[Edge, EdgeStats]) -> None:
+    """Both are a 503: the replica's own, and the edge's where the replica closed the connection."""
+    edge, stats = counted
+    with Backend("blue") as blue, Backend("green", status=503) as green:
+        edge.put(EdgeModel("m", 0, (blue.endpoint,), (green.endpoint,), Slot.BLUE, 100.0))
+        refused = copies(edge, stats, 6)
+        assert (((503, 6),), 0, 6) == (refused.answers, refused.lost, refused.failed)
+        green.breaks = "before"
+        closed = copies(edge, stats, 4)
+        assert (((503, 6),), 4, 10) == (closed.answers, closed.lost, closed.failed)
+
+
+def test_a_copy_whose_answer_breaks_off_is_lost(counted: tuple[Edge, EdgeStats]) -> None:
+    edge, stats = counted
+    with Backend("blue") as blue, Backend("green", breaks="within") as green:
+        edge.put(EdgeModel("m", 0, (blue.endpoint,), (green.endpoint,), Slot.BLUE, 100.0))
+        assert ClusterCounters(((200, 3),), copied=3, broken=3) == copies(edge, stats, 3)
 
 
 def test_a_shadow_that_refuses_connections_fails(counted: tuple[Edge, EdgeStats]) -> None:
@@ -182,10 +216,9 @@ def test_a_shadow_that_refuses_connections_fails(counted: tuple[Edge, EdgeStats]
         endpoint = Endpoint("127.0.0.1", closed.getsockname()[1])
         edge.models["m"] = EdgeModel("m", 0, (blue.endpoint,), (endpoint,), Slot.BLUE, 100.0)
         wait_for(lambda: edge._tick() and edge.control.healthy("m", Slot.BLUE), "the routes")
-        wait_for(lambda: {200} == statuses(edge, 1), "the champion")
-        wait_for(lambda: "m-green-shadow" in clusters_of(stats), "the first copy")
-        seen = clusters_of(stats)["m-green-shadow"]
-    assert (seen.asked, 0) == (seen.failed, seen.dropped)
+        seen = copies(edge, stats, 5)
+    assert ClusterCounters(((503, 5),), copied=5, broken=5) == seen
+    assert (5, 5, ()) == (seen.failed, seen.lost, seen.answers)
 
 
 def test_an_envoy_that_is_away_or_hangs_has_counted_nothing_that_is_known(tmp_path: Path) -> None:
@@ -212,6 +245,25 @@ def test_an_envoy_with_other_buckets_is_no_evidence(tmp_path: Path) -> None:
             edge.put(EdgeModel("m", 0, (blue.endpoint,), (), Slot.BLUE))
             assert {200} == statuses(edge, 1)
             with pytest.raises(EvidenceError, match="in 19 other buckets than expected; start it anew"):
+                stats.read()
+        stats.close()
+
+
+def test_an_envoy_that_an_older_hotcold_has_started_is_no_evidence(tmp_path: Path) -> None:
+    """It knows no routes, so its counts would be overlooked, and nothing would seem to have happened."""
+    with Backend("blue") as blue:
+        edge = Edge(tmp_path / "home")
+        bootstrap = edge.files.read("bootstrap.json")
+        manager = bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+        for kind in ("counters", "histograms"):
+            [one] = manager["access_log"][1]["typed_config"][kind]
+            one["stat"]["tags"] = one["stat"]["tags"][: 2 if kind == "counters" else 1]
+        edge.files.write("bootstrap.json", bootstrap)
+        stats = EdgeStats(edge.record.admin_port)
+        with edge:
+            edge.put(EdgeModel("m", 0, (blue.endpoint,), (), Slot.BLUE))
+            assert {200} == statuses(edge, 1)
+            with pytest.raises(EvidenceError, match="as an older hotcold wanted; start it anew"):
                 stats.read()
         stats.close()
 
@@ -261,34 +313,28 @@ def test_the_bootstrap_counts_in_the_grid() -> None:
 def test_sums_go_on_through_a_restart_of_envoy_and_of_the_agent(tmp_path: Path) -> None:
     sums = CounterDatabase(f"sqlite:///{tmp_path}/release.db")
     sums.prepare()
-    clock_s = [0.0]
-
-    def count(counting: EdgeCounting) -> None:
-        clock_s[0] += 1.0
-        counting.tick(["m"])
-
     with Backend("blue") as blue, counted_edge(tmp_path / "home") as (edge, stats):
         edge.put(EdgeModel("m", 0, (blue.endpoint,), (), Slot.BLUE))
         assert {200} == statuses(edge, 9), "from before anybody counted"
         settled(stats, "m-blue", 9)
-        counting = EdgeCounting(stats, sums, "n", monotonic=lambda: clock_s[0])
-        count(counting)
+        counting = EdgeCounting(stats, sums, "n")
+        counting.tick()
         assert {200} == statuses(edge, 5)
         settled(stats, "m-blue", 14)
-        count(counting)
+        counting.tick()
         assert ((200, 5),) == sums.read_running("n")["m-blue"].total.codes
 
         # Another agent takes over; what came in between is not lost.
         assert {200} == statuses(edge, 2)
         settled(stats, "m-blue", 16)
-        counting = EdgeCounting(stats, sums, "n", monotonic=lambda: clock_s[0])
-        count(counting)
+        counting = EdgeCounting(stats, sums, "n")
+        counting.tick()
         assert ((200, 7),) == sums.read_running("n")["m-blue"].total.codes
 
         edge._process.kill()
         edge._process.wait(timeout=10)
         counted_at = counting.counted_at
-        count(counting)
+        counting.tick()
         assert counted_at == counting.counted_at, "an Envoy that is away was not counted"
         # Its start is told in whole seconds, so that it has to be some seconds later to be another one.
         wait_for(lambda: time.time() - (counted_at or 0) > 4, "some seconds")
@@ -296,7 +342,7 @@ def test_sums_go_on_through_a_restart_of_envoy_and_of_the_agent(tmp_path: Path) 
         edge.put(EdgeModel("m", 0, (blue.endpoint,), (), Slot.BLUE))
         assert {200} == statuses(edge, 3)
         settled(stats, "m-blue", 3)
-        count(counting)
+        counting.tick()
         total = sums.read_running("n")["m-blue"].total
         assert (((200, 10),), 10) == (total.codes, total.measured)
     sums.close()

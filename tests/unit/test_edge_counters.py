@@ -32,6 +32,8 @@ counters = st.builds(
     st.lists(counts, min_size=LATENCY_BUCKETS, max_size=LATENCY_BUCKETS).map(tuple),
     counts,
     counts,
+    counts,
+    counts,
 )
 
 
@@ -41,9 +43,16 @@ def test_answers_and_failures_are_told_apart() -> None:
 
 
 def test_a_copy_that_was_never_sent_is_no_failure_of_the_candidate() -> None:
-    # 100 copies: 40 answered, 48 dropped (each a 503 of the edge's own), 2 refused by the replica, 10 given up.
-    seen = ClusterCounters(((200, 40), (503, 50)), timed_out=10, dropped=48)
-    assert (100, 12) == (seen.asked, seen.failed)
+    # 103 copies: 40 answered, 48 dropped and 3 broken (each a 503 of the edge's own), 2 refused by the replica, 10 given up.
+    seen = ClusterCounters(((200, 38), (422, 2), (503, 53)), copied=103, timed_out=10, dropped=48, broken=3)
+    assert ((200, 38), (422, 2), (503, 2)) == seen.answers
+    assert (103, 61, 15) == (seen.copied, seen.lost, seen.failed)
+    assert seen.copied == seen.lost + sum(count for _, count in seen.answers), "none is under way"
+
+
+def test_an_answer_that_broke_off_is_lost_although_it_had_a_status() -> None:
+    seen = ClusterCounters(((200, 5),), copied=5, broken=2)
+    assert (((200, 5),), 2, 2) == (seen.answers, seen.lost, seen.failed)
 
 
 def test_what_took_the_budget_or_longer_is_over_it() -> None:
@@ -55,7 +64,8 @@ def test_what_took_the_budget_or_longer_is_over_it() -> None:
 
 
 def test_nothing_measured_is_nothing_over() -> None:
-    assert (0, 0, 0, 0) == (ZERO.asked, ZERO.failed, ZERO.measured, ZERO.over(50))
+    assert (0, 0, 0, 0, 0) == (ZERO.asked, ZERO.failed, ZERO.lost, ZERO.measured, ZERO.over(50))
+    assert () == ZERO.answers
     assert NO_LATENCY == ZERO.latency_us
 
 
@@ -93,6 +103,8 @@ def test_counters_survive_json(seen: ClusterCounters) -> None:
         {"timed_out": -1},
         {"timed_out": True},
         {"dropped": "many"},
+        {"copied": 1.0},
+        {"broken": None},
     ],
 )
 def test_damaged_counters_are_an_error_and_never_zeros(change: dict[str, object]) -> None:
