@@ -1,21 +1,17 @@
 """Release a version to all traffic at once, after smoke tests, and watch it before it becomes champion."""
 
-import time
 from typing import Annotated
 
 from prefect import State, flow
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from hotcold.domain.errors import StaleControllerError
 from hotcold.domain.release import FINAL, Phase, Release
 from hotcold.settings import Settings
 from tasks.context import open_registry
-from tasks.driver import TICK_S, ReleaseDriver
+from tasks.driver import ReleaseDriver
 from tasks.forms import BlueGreenPlan, ModelName
 from tasks.reporting import publish_release_report
-
-_PATIENCE_S = 15.0
 
 Version = Annotated[int | None, Field(ge=1)]
 
@@ -36,31 +32,11 @@ def cut_over(model: ModelName = "flights", version: Version = None, plan: BlueGr
     driver = ReleaseDriver(Settings())
     try:
         release = driver.open_release(model, candidate, plan.to_plan())
-        release = _drive(driver, release)
+        release = driver.drive(release)
         publish_release_report(release, driver.database.read_events(release.id), driver.gates)
     finally:
         driver.close(model)
     return _state_of(release)
-
-
-def _drive(driver: ReleaseDriver, release: Release) -> Release:
-    try:
-        while release.phase not in FINAL and release.phase is not Phase.HELD:
-            release = driver.step(release)
-            time.sleep(TICK_S)
-    except StaleControllerError:
-        release = _await_end(driver, release)
-    return release
-
-
-def _await_end(driver: ReleaseDriver, release: Release) -> Release:
-    """Somebody else moved the release on, most likely to take it back: see how that ends before telling."""
-    deadline = time.monotonic() + _PATIENCE_S
-    release = driver.database.read_release(release.id)
-    while release.phase is Phase.ROLLING_BACK and time.monotonic() < deadline:
-        time.sleep(TICK_S)
-        release = driver.database.read_release(release.id)
-    return release
 
 
 def _state_of(release: Release) -> State:

@@ -9,12 +9,12 @@ from prefect import get_run_logger
 from prefect.futures import PrefectFuture
 
 from hotcold.adapters.release_database import ReleaseDatabase
-from hotcold.domain.errors import DatabaseError, HotcoldError
+from hotcold.domain.errors import DatabaseError, HotcoldError, StaleControllerError
 from hotcold.domain.gate import Gate, Verdict
 from hotcold.domain.instructions import Instruction, Package, PublishScores, RetractScores, SetStage, Smoke
 from hotcold.domain.package import PackageRef
 from hotcold.domain.plan import Plan
-from hotcold.domain.release import EXPOSED, SMOKE_GATES, Observation, Phase, Release, advance
+from hotcold.domain.release import EXPOSED, FINAL, SMOKE_GATES, Observation, Phase, Release, advance
 from hotcold.domain.serving import ModelStatus, Slot
 from hotcold.domain.smoke import judge_health, judge_probe
 from hotcold.rollback import confirmed_mirror, confirmed_share
@@ -24,10 +24,13 @@ from tasks.packaging import package_version
 from tasks.parity import run_parity_check
 from tasks.registry import project_to_registry
 from tasks.score_requests import start_requested_scores
+from tasks.shadow_watch import ShadowWatch
 from tasks.smoke import EdgeProbe, run_smoke_tests
 
 TICK_S = 0.2
 _DATABASE_PATIENCE_S = 120.0
+# How long somebody else who has taken a release over may need to bring it to its end.
+_TAKEN_OVER_S = 15.0
 
 
 @dataclass
@@ -58,11 +61,35 @@ class ReleaseDriver:
         self.database: ReleaseDatabase = open_database(settings)
         self._evidence = _Evidence()
         self._probe: EdgeProbe | None = None
+        self._watch: ShadowWatch | None = None
 
     def open_release(self, model: str, version: int, plan: Plan) -> Release:
         """Start the release, or take over the one of the same version that lost its controller."""
         release = self.database.start(model, version, plan, self._owner, self._clock(), self._settings.controller_timeout_s)
         get_run_logger().info("release %s of %s version %s: %s", release.id[:8], model, version, release.phase.value)
+        return release
+
+    def drive(self, release: Release) -> Release:
+        """Step until the release has ended or waits for a person.
+
+        Raises:
+            DatabaseError: the database was away for longer than two minutes.
+        """
+        try:
+            while release.phase not in FINAL and release.phase is not Phase.HELD:
+                release = self.step(release)
+                time.sleep(TICK_S)
+        except StaleControllerError:
+            release = self._await_end(release)
+        return release
+
+    def _await_end(self, release: Release) -> Release:
+        """Somebody else moved the release on, most likely to take it back: see how that ends before telling."""
+        deadline = time.monotonic() + _TAKEN_OVER_S
+        release = self.database.read_release(release.id)
+        while release.phase in (Phase.ROLLING_BACK, Phase.CLOSING) and time.monotonic() < deadline:
+            time.sleep(TICK_S)
+            release = self.database.read_release(release.id)
         return release
 
     def step(self, release: Release) -> Release:
@@ -107,6 +134,8 @@ class ReleaseDriver:
         evidence = self._evidence
         if release.phase in EXPOSED and release.candidate:
             evidence.gates = self._judge(release, status)
+        if release.phase is Phase.SHADOW:
+            evidence.gates = self._judge_copies(release, status)
         return Observation(
             package=evidence.package,
             package_failure=evidence.package_failure,
@@ -116,13 +145,25 @@ class ReleaseDriver:
             edge_mirror=confirmed_mirror(status),
             smoke=tuple(evidence.smoke.values()),
             gates=evidence.gates,
+            pairs=self._watch.pairs if self._watch else None,
         )
 
-    def _judge(self, release: Release, status: ModelStatus | None) -> tuple[Gate, ...]:
+    def _judge_health(self, release: Release, status: ModelStatus | None) -> Gate:
         slot = status.slot(release.slot) if status else None
         if self._evidence.restarts_before is None and slot:
             self._evidence.restarts_before = slot.restarts
-        health = judge_health(slot, release.plan.replicas, self._evidence.restarts_before or 0)
+        return judge_health(slot, release.plan.replicas, self._evidence.restarts_before or 0)
+
+    def _judge_copies(self, release: Release, status: ModelStatus | None) -> tuple[Gate, ...]:
+        """What the comparison says so far; it goes on in a thread of its own, so that the lease is renewed in time."""
+        if self._watch is None:
+            entered = next(event.at for event in self.database.read_events(release.id) if event.phase is Phase.SHADOW)
+            self._watch = ShadowWatch(self._settings, release, entered)
+            self._watch.start()
+        return (self._judge_health(release, status), *self._watch.gates)
+
+    def _judge(self, release: Release, status: ModelStatus | None) -> tuple[Gate, ...]:
+        health = self._judge_health(release, status)
         if release.phase is not Phase.BAKING or not release.candidate:
             return (health,)
         self._probe = self._probe or EdgeProbe(release.candidate)
@@ -193,6 +234,8 @@ class ReleaseDriver:
         self._wait_for_effects()
         if self._probe:
             self._probe.close()
+        if self._watch:
+            self._watch.close()
         self.database.close()
 
     def _wait_for_effects(self) -> None:

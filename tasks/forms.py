@@ -4,11 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hotcold.domain.plan import Plan
+from hotcold.domain.latency import LATENCY_BUDGETS_MS
+from hotcold.domain.plan import SHADOW_GATES, SHADOW_NEEDED, Plan
+from hotcold.domain.shadow.limits import Limits
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,60}$")]
+ShadowGate = Annotated[str, Field(json_schema_extra={"enum": list(SHADOW_GATES)})]
+LatencyBudget = Annotated[float, Field(json_schema_extra={"enum": list(LATENCY_BUDGETS_MS)})]
 
-_DEFAULT = Plan()
+_DEFAULT, _LIMITS = Plan(), Limits()
 
 
 class BlueGreenPlan(BaseModel):
@@ -48,3 +52,87 @@ class BlueGreenPlan(BaseModel):
             PlanError: the values contradict each other.
         """
         return Plan.from_json(self.model_dump())
+
+
+class Tolerated(BaseModel):
+    """How much worse or different the candidate may be; see `hotcold.domain.shadow.limits.Limits`."""
+
+    model_config = ConfigDict(extra="forbid", title="Limits")
+
+    threshold: float = Field(_LIMITS.threshold, description="The decision is yes for scores from here on.")
+    score_change: float = Field(
+        _LIMITS.score_change, gt=0, description="Largest mean change of the score, in either direction, in its own unit."
+    )
+    score_scale: float = Field(
+        _LIMITS.score_scale, gt=0, description="Largest change of one score that is reckoned with; larger ones count as this."
+    )
+    flips_per_1000: float = Field(
+        _LIMITS.flips_per_1000, gt=0, lt=999, description="Most decisions that differ, among 1,000 requests."
+    )
+    error_pct: float = Field(
+        _LIMITS.error_pct, gt=0, lt=100, description="Most answers, in percent, that only the candidate fails. 2 % take 5 minutes to tell."
+    )
+    slow_pct: float = Field(
+        _LIMITS.slow_pct, gt=0, lt=100, description="Most answers, in percent, over the latency budget. 2 % take 5 minutes to tell."
+    )
+    lost_pct: float = Field(_LIMITS.lost_pct, gt=0, lt=100, description="Most copies, in percent, that get no answer.")
+    unpaired_pct: float = Field(
+        _LIMITS.unpaired_pct, ge=0, lt=100, description="Most requests, in percent, that only one side has in its log."
+    )
+    log_loss: float = Field(
+        _LIMITS.log_loss, gt=0, lt=0.99, description="How much larger the mean log-loss on labels may be, in nats."
+    )
+    lost_labels_pct: float = Field(
+        _LIMITS.lost_labels_pct,
+        gt=50,
+        lt=100,
+        description="Of the labelled requests that only one of the two gets right, the most, in percent, that the candidate may lose.",
+    )
+    p99_ratio: float = Field(
+        _LIMITS.p99_ratio, ge=1, lt=1000, description="Largest 99th percentile of latency, as a multiple of the champion's."
+    )
+    cost_per_flip: float | None = Field(
+        _LIMITS.cost_per_flip, ge=0, description="What a decision that differs costs on average; empty: not known."
+    )
+    alpha: float = Field(_LIMITS.alpha, gt=0, lt=0.5, description="Chance that a gate is ever wrong in a release.")
+
+
+class ShadowPlan(BaseModel):
+    """How a candidate is evaluated on copies of live requests; see `hotcold.domain.plan.Plan`."""
+
+    model_config = ConfigDict(extra="forbid", title="Shadow plan")
+
+    mirror_pct: float = Field(
+        _DEFAULT.mirror_pct, gt=0, le=100, description="Share of the live requests that are copied to the candidate, in percent."
+    )
+    shadow_min_s: float = Field(
+        _DEFAULT.shadow_min_s, ge=0, le=604_800, description="Shortest time under copies, in seconds, before it is found SAFE."
+    )
+    shadow_max_s: float = Field(
+        _DEFAULT.shadow_max_s, gt=0, le=604_800, description="After so many seconds without a verdict, it is UNKNOWN."
+    )
+    shadow_min_pairs: int = Field(
+        _DEFAULT.shadow_min_pairs, ge=0, le=10**9, description="Fewest requests with an answer by both before it is found SAFE."
+    )
+    shadow_gates: list[ShadowGate] = Field(
+        list(SHADOW_NEEDED), min_length=1, description="What has to be SAFE. Any gate that says HARM ends it all the same."
+    )
+    latency_budget_ms: LatencyBudget = Field(
+        _DEFAULT.latency_budget_ms, description="An answer that takes as long or longer is slow."
+    )
+    replicas: int = Field(_DEFAULT.replicas, ge=1, le=64, description="Replicas of the candidate.")
+    ready_timeout_s: float = Field(
+        _DEFAULT.ready_timeout_s, gt=0, le=86_400, description="Longest wait, in seconds, until all replicas are ready."
+    )
+    allow_breaking_schema: bool = Field(
+        False, description="Evaluate a version that refuses requests which the champion takes (a major version)."
+    )
+    limits: Tolerated = Field(default_factory=Tolerated, description="How much worse or different the candidate may be.")
+
+    def to_plan(self) -> Plan:
+        """The plan as the state machine wants it.
+
+        Raises:
+            PlanError: the values contradict each other.
+        """
+        return Plan.from_json({"strategy": "shadow", **self.model_dump()})

@@ -142,7 +142,7 @@ def compare(
     since_s: float,
     until_s: float,
     cluster: Cluster,
-    on_window: Callable[[int, int], None] = lambda done, planned: None,
+    on_window: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """Compare over a span of the log on Dask. The same log gives the same counts.
 
@@ -160,7 +160,8 @@ def compare(
     counted = Accumulation(job.limits)
     for done, window in enumerate(_count_spans(job, spans, cluster), 1):
         counted.add(window)
-        on_window(done, len(spans))
+        if on_window:
+            on_window(done, len(spans))
     return counted.comparison
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hotcold.adapters.prediction_reader import Place, PredictionReader, Window
 from hotcold.domain.package import PackageRef
 from hotcold.domain.shadow.judgement import (
+    APART,
     MISSING,
     NOT_LOGGED,
     ONLY_CANDIDATE,
@@ -130,10 +131,14 @@ def _join(champion: pa.Table, candidate: pa.Table, since_s: int, until_s: int, l
     once = (times[own] == 1) & (answers[own] <= 1)
     found = np.flatnonzero(inside & once & (answers[own] == 1))
     partner = place[own[found]]
+    # Whether a pair that is further apart is seen at all depends on the window; so it never counts.
+    close = np.abs(_micros(candidate)[partner] - _micros(champion)[found]) <= SLACK_S * 1e6
+    apart, found, partner = int(np.count_nonzero(~close)), found[close], partner[close]
     left_out = {
         ONLY_CHAMPION: int(np.count_nonzero(inside & once & (answers[own] == 0))),
         ONLY_CANDIDATE: int(np.count_nonzero(copied_inside & (times[others] == 0))),
         REPEATED: int(np.count_nonzero(inside & ~once)),
+        APART: apart,
     }
     order = np.argsort(_micros(champion)[found], kind="stable")
     pairs, refused = _pairs(champion.take(found[order]), candidate.take(partner[order]), labels)
@@ -189,9 +194,10 @@ def _side(table: pa.Table, good: NDArray[np.bool_], compared: NDArray[np.bool_])
 def _entity_keys(entities: pa.ChunkedArray) -> NDArray[np.uint64]:
     """64-bit keys; two entities share one with a probability of 3e-8 among a million."""
     coded = entities.combine_chunks().dictionary_encode()
-    keys = [NO_ENTITY, *(xxhash.xxh3_64_intdigest(name) or 1 for name in coded.dictionary.to_pylist())]
+    keys = [NO_ENTITY, *(xxhash.xxh3_64_intdigest(name) or 1 for name in coded.dictionary.cast(pa.binary()).to_pylist())]
     places = pc.fill_null(pc.add(coded.indices, 1), 0).to_numpy(zero_copy_only=False)
-    return np.array(keys, dtype=np.uint64)[places]
+    found: NDArray[np.uint64] = np.array(keys, dtype=np.uint64)[places]
+    return found
 
 
 def _segments(segments: pa.ChunkedArray) -> tuple[NDArray[np.int64], tuple[str, ...]]:
@@ -212,3 +218,22 @@ def _labels_of(ids: pa.ChunkedArray, labels: pa.Table | None) -> tuple[NDArray[n
         values[known] = labels[name].to_numpy()[rows]
         found.append(values)
     return found[0], found[1]
+
+
+def first_copy_s(source: PairSource, since_s: float, until_s: float) -> float | None:
+    """When the first copy arrived at the candidate; None if none did.
+
+    Args:
+        source: whose log.
+        since_s: copies that arrived then or later, seconds since the epoch.
+        until_s: copies that arrived before.
+    """
+    reader = PredictionReader(source.root, source.candidate.model)
+    first: int | None = None
+    for piece, _ in reader.read(window=Window(since_s, until_s, ("at", "shadow"))):
+        if piece.origin.digest != source.candidate.digest:
+            continue
+        found = pc.min(piece.table.filter(piece.table["shadow"])["at"].cast(pa.int64())).as_py()
+        if found is not None:
+            first = found if first is None else min(first, found)
+    return None if first is None else first / 1e6

@@ -5,18 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from hotcold.domain.edge import refuse_mirror
 from hotcold.domain.errors import PlanError
 from hotcold.domain.latency import LATENCY_BUDGETS_MS
+from hotcold.domain.shadow.limits import Limits
 
 STRATEGIES = ("blue_green", "shadow")
 ON_UNKNOWN = ("hold", "roll_back")
 GATES = ("replica_health", "edge_probe")
-# What copies of live requests can tell of a candidate.
-SHADOW_GATES = ("replica_health", "error_rate", "latency_budget", "score_change", "decision_flips")
+# What copies of live requests can tell of a candidate. The first are what it needs for the verdict SAFE unless the plan says
+# else; labels come late, and a 99th percentile takes hours. Any gate that says HARM ends it all the same.
+SHADOW_NEEDED = (
+    "replica_health",
+    "copies",
+    "pairing",
+    "score_spread",
+    "error_rate",
+    "latency_budget",
+    "score_change",
+    "decision_flips",
+)
+SHADOW_GATES = (*SHADOW_NEEDED, "latency_p99", "log_loss", "accuracy")
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,7 @@ class Plan:
         shadow_max_s: after this time under copies without a verdict, it is UNKNOWN.
         shadow_gates: gates that have to be SAFE for the verdict SAFE.
         latency_budget_ms: an answer that takes as long or longer is slow; one of `LATENCY_BUDGETS_MS`.
+        limits: what a comparison of the candidate with the champion tolerates.
     """
 
     strategy: str = "blue_green"
@@ -59,8 +72,9 @@ class Plan:
     shadow_min_s: float = 60.0
     shadow_min_pairs: int = 1000
     shadow_max_s: float = 3600.0
-    shadow_gates: tuple[str, ...] = SHADOW_GATES
+    shadow_gates: tuple[str, ...] = SHADOW_NEEDED
     latency_budget_ms: float = 50.0
+    limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
         self._require(self.strategy in STRATEGIES, "strategy", self.strategy, " or ".join(STRATEGIES))
@@ -103,12 +117,13 @@ class Plan:
         Raises:
             PlanError: an unknown key, a value of another type, or one out of range.
         """
-        known = [field.name for field in fields(cls)]
+        known = [known.name for known in fields(cls)]
         if unknown := sorted(set(document) - set(known)):
             raise PlanError(f"plan: unknown key {unknown[0]!r}; known are {', '.join(known)}")
         values = dict(document)
         try:
             values |= {name: tuple(values[name]) for name in ("required_gates", "shadow_gates") if name in values}
+            values |= {"limits": Limits.from_json(values["limits"])} if "limits" in values else {}
             return cls(**values)
         except TypeError as error:
             raise PlanError(f"plan: a value has the wrong type ({error}); see the defaults in Plan") from error

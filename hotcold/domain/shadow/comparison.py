@@ -69,9 +69,7 @@ class SegmentCounts:
 
     def merge(self, other: SegmentCounts) -> SegmentCounts:
         """The counts of both; the order does not matter."""
-        return SegmentCounts(
-            self.change.merge(other.change), self.flips.merge(other.flips), self.errors.merge(other.errors)
-        )
+        return SegmentCounts(self.change.merge(other.change), self.flips.merge(other.flips), self.errors.merge(other.errors))
 
 
 @dataclass(frozen=True)

@@ -122,9 +122,7 @@ def count_window(pairs: Pairs, limits: Limits, budget_us: float) -> WindowCounts
     )
     own = first_of_each(pairs.entity)
     values = (changed, flips, pairs.rows > 0, errors, *total_us)
-    first = Observations(
-        pairs.entity[own], second[own], pairs.segment[own], pairs.segments, *(value[own] for value in values)
-    )
+    first = Observations(pairs.entity[own], second[own], pairs.segment[own], pairs.segments, *(value[own] for value in values))
     counts, labelled = _count_labels(pairs, counts, limits)
     return WindowCounts(counts, first, labelled)
 

@@ -13,7 +13,6 @@ from hotcold.domain.evidence.multiplicity import rejected_segments
 from hotcold.domain.evidence.paired_mean import MeanTest
 from hotcold.domain.evidence.quantile_bounds import QuantileTest
 from hotcold.domain.evidence.score_spread import judge_spread
-from hotcold.domain.evidence.value_counts import ValueCounts
 from hotcold.domain.gate import Gate, Verdict
 from hotcold.domain.shadow.comparison import Comparison, SegmentCounts
 from hotcold.domain.shadow.counting import LOSS_SCALE
@@ -26,10 +25,11 @@ ONLY_CHAMPION, ONLY_CANDIDATE = "only in the champion's log", "only in the candi
 REPEATED = "the request id is there more than once"
 OTHER_REQUEST = "the features of the two differ"
 OTHER_SHAPE = "the numbers of scores differ"
+APART = "the clocks of the two differ too much"
 NOT_LOGGED = "dropped by the log"
 TORN, MISSING, UNREADABLE = "log segments torn by a kill", "log segments missing", "log segments unreadable"
 _TOLERATED = (ONLY_CHAMPION, ONLY_CANDIDATE, REPEATED, NOT_LOGGED)
-_NEVER_SAFE = (OTHER_REQUEST, OTHER_SHAPE, TORN, MISSING, UNREADABLE)
+_NEVER_SAFE = (OTHER_REQUEST, OTHER_SHAPE, APART, TORN, MISSING, UNREADABLE)
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,11 @@ def judge(counts: Comparison, limits: Limits, all_copied: bool = True) -> Judgem
     findings = (
         _error_test(limits).judge(counts.errors),
         _slow_test(limits).judge(counts.slow),
-        QuantileTest(limit=limits.p99_ratio, alpha=limits.alpha, signal="latency_p99").judge(
-            counts.candidate.first_of_second, counts.champion.first_of_second
-        ),
+        _p99_test(limits).judge(counts.candidate.first_of_second, counts.champion.first_of_second),
         _change_test(limits).judge(counts.change),
         flips,
         _loss_test(limits).judge(counts.loss),
-        DiscordantTest(limit=limits.lost_labels_pct / 100, alpha=limits.alpha).judge(counts.accuracy),
+        _accuracy_test(limits).judge(counts.accuracy),
     )
     segments = _judge_segments(counts.segments, limits)
     gates = (
@@ -147,14 +145,24 @@ def _loss_test(limits: Limits) -> MeanTest:
     )
 
 
+def _p99_test(limits: Limits) -> QuantileTest:
+    return QuantileTest(baseline=limits.p99_ratio, limit=limits.p99_ratio, alpha=limits.alpha, signal="latency_p99")
+
+
+def _accuracy_test(limits: Limits) -> DiscordantTest:
+    share = limits.lost_labels_pct / 100
+    return DiscordantTest(baseline=share, limit=share, alpha=limits.alpha)
+
+
 def _judge_segments(segments: Mapping[str, SegmentCounts], limits: Limits) -> tuple[SegmentRow, ...]:
-    tests = {
-        "score_change": (_change_test(limits), lambda own: own.change),
-        "decision_flips": (flip_test(limits.flips_per_1000, limits.alpha), lambda own: own.flips),
-        "error_rate": (_error_test(limits), lambda own: own.errors),
-    }
+    change, flips, errors = _change_test(limits), flip_test(limits.flips_per_1000, limits.alpha), _error_test(limits)
     evidence = {
-        name: {signal: test.log_harm(pick(own)) for signal, (test, pick) in tests.items()} for name, own in segments.items()
+        name: {
+            change.signal: change.log_harm(own.change),
+            flips.signal: flips.log_harm(own.flips),
+            errors.signal: errors.log_harm(own.errors),
+        }
+        for name, own in segments.items()
     }
     logs = {name: _log_mean(tuple(by_signal.values())) for name, by_signal in evidence.items()}
     stand_out = set(rejected_segments(logs, limits.alpha))
@@ -169,16 +177,12 @@ def _row(
     return SegmentRow(
         segment=name,
         pairs=own.errors.total,
-        score_change=_mean(own.change) * limits.score_scale,
-        flips_per_1000=_mean(own.flips) * 1000,
+        score_change=own.change.mean * limits.score_scale,
+        flips_per_1000=own.flips.mean * 1000,
         log_evidence=log,
         stands_out=stands_out,
         harm=strongest if stands_out else "",
     )
-
-
-def _mean(counts: ValueCounts) -> float:
-    return counts.mean
 
 
 def _log_mean(logs: tuple[float, ...]) -> float:

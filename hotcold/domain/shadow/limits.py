@@ -37,8 +37,8 @@ class Limits:
     score_change: float = 0.05
     score_scale: float = 0.5
     flips_per_1000: float = 100.0
-    error_pct: float = 1.0
-    slow_pct: float = 1.0
+    error_pct: float = 2.0
+    slow_pct: float = 2.0
     lost_pct: float = 5.0
     unpaired_pct: float = 1.0
     log_loss: float = 0.02
@@ -70,16 +70,17 @@ class Limits:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Limits:
+    def from_json(cls, document: object) -> Limits:
         """Inverse of `to_json`; missing keys take their defaults.
 
         Raises:
             PlanError: an unknown key, a value of another type, or one out of range.
         """
         known = [field.name for field in fields(cls)]
-        if not isinstance(document, Mapping) or (unknown := sorted(set(document) - set(known))):
-            seen = repr(unknown[0]) if isinstance(document, Mapping) else type(document).__name__
-            raise PlanError(f"plan: limits: unknown key {seen}; known are {', '.join(known)}")
+        if not isinstance(document, Mapping):
+            raise PlanError(f"plan: limits are {type(document).__name__}; allowed is an object with {', '.join(known)}")
+        if unknown := sorted(set(document) - set(known)):
+            raise PlanError(f"plan: limits: unknown key {unknown[0]!r}; known are {', '.join(known)}")
         try:
             return cls(**document)
         except TypeError as error:

@@ -99,7 +99,8 @@ class SeenEntities:
             new &= run[np.minimum(at, len(run) - 1)] != entity
         nobody = entity == NO_ENTITY
         self._add(np.sort(entity[new & ~nobody]))
-        return new | nobody
+        chosen: NDArray[np.bool_] = new | nobody
+        return chosen
 
     def _add(self, keys: NDArray[np.uint64]) -> None:
         if not len(keys):
@@ -116,4 +117,5 @@ def first_of_each(keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
     """Where each key occurs for the first time; everywhere for NO_ENTITY. Shape (n,) to shape (n,)."""
     first = np.zeros(len(keys), dtype=np.bool_)
     first[np.unique(keys, return_index=True)[1]] = True
-    return first | (keys == NO_ENTITY)
+    first |= keys == NO_ENTITY
+    return first
