@@ -1,13 +1,14 @@
 """The whole comparison of an evaluation that has ended, on Dask, as a report."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from hotcold.adapters.cluster import open_cluster
 from hotcold.adapters.release_database import Event
-from hotcold.adapters.shadow_comparison import SETTLED_S, ComparisonJob, compare
+from hotcold.adapters.shadow_comparison import SETTLED_S, ComparisonJob, compare, count_span, plan_spans
 from hotcold.adapters.shadow_pairs import first_copy_s
 from hotcold.domain.gate import Gate, Verdict
 from hotcold.domain.release import Phase, Release
@@ -54,7 +55,7 @@ def compare_answers(release: Release, entered_s: float, left_s: float, gates: tu
     job = comparison_job(settings, release)
     since_s = first_copy_s(job.source, entered_s, left_s + SETTLED_S) or entered_s
     with open_cluster("local", settings.run_dir / "dask") as cluster:
-        counts = compare(job, since_s, left_s, cluster)
+        counts = compare(partial(count_span, job), tuple(plan_spans(job.source, since_s, left_s)), job.limits, cluster)
     get_run_logger().info("%d pairs from %d observations on %s", counts.pairs, counts.entities, cluster.where)
     judged = judge(counts, job.limits, all_copied=release.plan.mirror_pct >= 100)
     occasion = _occasion(release, job, since_s, left_s)

@@ -70,10 +70,16 @@ class Tolerated(BaseModel):
         _LIMITS.flips_per_1000, gt=0, lt=999, description="Most decisions that differ, among 1,000 requests."
     )
     error_pct: float = Field(
-        _LIMITS.error_pct, gt=0, lt=100, description="Most answers, in percent, that only the candidate fails. 2 % take 5 minutes to tell."
+        _LIMITS.error_pct,
+        gt=0,
+        lt=100,
+        description="Most answers, in percent, that only the candidate fails. 2 % take 5 minutes to tell.",
     )
     slow_pct: float = Field(
-        _LIMITS.slow_pct, gt=0, lt=100, description="Most answers, in percent, over the latency budget. 2 % take 5 minutes to tell."
+        _LIMITS.slow_pct,
+        gt=0,
+        lt=100,
+        description="Most answers, in percent, over the latency budget. 2 % take 5 minutes to tell.",
     )
     lost_pct: float = Field(_LIMITS.lost_pct, gt=0, lt=100, description="Most copies, in percent, that get no answer.")
     unpaired_pct: float = Field(
@@ -86,7 +92,7 @@ class Tolerated(BaseModel):
         _LIMITS.lost_labels_pct,
         gt=50,
         lt=100,
-        description="Of the labelled requests that only one of the two gets right, the most, in percent, that the candidate may lose.",
+        description="Of the labelled requests that only one of the two gets right, the most that the candidate may lose, in percent.",
     )
     p99_ratio: float = Field(
         _LIMITS.p99_ratio, ge=1, lt=1000, description="Largest 99th percentile of latency, as a multiple of the champion's."
@@ -103,7 +109,10 @@ class ShadowPlan(BaseModel):
     model_config = ConfigDict(extra="forbid", title="Shadow plan")
 
     mirror_pct: float = Field(
-        _DEFAULT.mirror_pct, gt=0, le=100, description="Share of the live requests that are copied to the candidate, in percent."
+        _DEFAULT.mirror_pct,
+        gt=0,
+        le=100,
+        description="Share of the live requests that are copied to the candidate, in percent.",
     )
     shadow_min_s: float = Field(
         _DEFAULT.shadow_min_s, ge=0, le=604_800, description="Shortest time under copies, in seconds, before it is found SAFE."

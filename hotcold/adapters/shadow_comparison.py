@@ -138,39 +138,38 @@ class LiveComparison:
 
 
 def compare(
-    job: ComparisonJob,
-    since_s: float,
-    until_s: float,
+    count: Callable[[Span], WindowCounts],
+    spans: Sequence[Span],
+    limits: Limits,
     cluster: Cluster,
     on_window: Callable[[int, int], None] | None = None,
 ) -> Comparison:
-    """Compare over a span of the log on Dask. The same log gives the same counts.
+    """Compare over windows of the log on Dask. The same log gives the same counts.
 
     Args:
-        job: what is compared; every worker finds its folders.
-        since_s: begin, seconds since the epoch.
-        until_s: end.
+        count: reads and counts one window; it is sent to the workers, which find all folders that it names.
+        spans: the windows, by time.
+        limits: what is tolerated.
         cluster: where.
         on_window: called with the number of windows done and planned.
 
     Raises:
         ClusterError: the cluster was lost.
     """
-    spans = list(plan_spans(job.source, since_s, until_s))
-    counted = Accumulation(job.limits)
-    for done, window in enumerate(_count_spans(job, spans, cluster), 1):
+    counted = Accumulation(limits)
+    for done, window in enumerate(_count_spans(count, spans, cluster), 1):
         counted.add(window)
         if on_window:
             on_window(done, len(spans))
     return counted.comparison
 
 
-def _count_spans(job: ComparisonJob, spans: Sequence[Span], cluster: Cluster) -> Iterator[WindowCounts]:
+def _count_spans(count: Callable[[Span], WindowCounts], spans: Sequence[Span], cluster: Cluster) -> Iterator[WindowCounts]:
     """In the order of time, a bounded number under way."""
     name, waiting = uuid.uuid4().hex[:8], iter(spans)
 
     def submit(span: Span) -> Future[WindowCounts]:
-        return cluster.client.submit(count_span, job, span, key=f"window-{span.since_s}-{name}", pure=False)
+        return cluster.client.submit(count, span, key=f"window-{span.since_s}-{name}", pure=False)
 
     running = deque(submit(span) for span in islice(waiting, cluster.threads * _WINDOWS_PER_THREAD))
     try:

@@ -33,7 +33,8 @@ from hotcold.domain.shadow.pairs import NO_ENTITY, Pairs, Side
 SLACK_S = 5.0
 _GOOD = 200
 _KEYS = ("request_id", "at", "status", "shadow", "tester", "entity", "segment", "scores", "features_hash")
-_COLUMNS = (*_KEYS, "pre_us", "infer_us", "post_us", "dropped")
+# Of the log, what a comparison needs.
+NEEDED_COLUMNS = (*_KEYS, "pre_us", "infer_us", "post_us", "dropped")
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def join_window(
         labels: `request_id`, `label` and `delay_s`, each request once; None for none.
     """
     reader = PredictionReader(source.root, source.champion.model)
-    window = Window(since_s - SLACK_S, until_s + SLACK_S, _COLUMNS)
+    window = Window(since_s - SLACK_S, until_s + SLACK_S, NEEDED_COLUMNS)
     sides: dict[str, list[pa.Table]] = {source.champion.digest: [], source.candidate.digest: []}
     lost = {TORN: 0, MISSING: 0, NOT_LOGGED: 0}
     for place in places:
@@ -113,7 +114,7 @@ def _within(table: pa.Table, since_s: int, until_s: int) -> Any:
 def _together(tables: Sequence[pa.Table]) -> pa.Table:
     from hotcold.adapters.prediction_columns import SCHEMA
 
-    schema = pa.schema([SCHEMA.field(name) for name in _COLUMNS])
+    schema = pa.schema([SCHEMA.field(name) for name in NEEDED_COLUMNS])
     return pa.concat_tables(tables).combine_chunks() if tables else schema.empty_table()
 
 
@@ -141,7 +142,7 @@ def _join(champion: pa.Table, candidate: pa.Table, since_s: int, until_s: int, l
         APART: apart,
     }
     order = np.argsort(_micros(champion)[found], kind="stable")
-    pairs, refused = _pairs(champion.take(found[order]), candidate.take(partner[order]), labels)
+    pairs, refused = pair_rows(champion.take(found[order]), candidate.take(partner[order]), labels)
     return JoinedWindow(pairs, left_out | refused)
 
 
@@ -150,8 +151,17 @@ def _micros(table: pa.Table) -> NDArray[np.int64]:
     return found
 
 
-def _pairs(champion: pa.Table, candidate: pa.Table, labels: pa.Table | None) -> tuple[Pairs, dict[str, int]]:
-    """Rows of the two tables belong together; those that do not after all are left out."""
+def pair_rows(champion: pa.Table, candidate: pa.Table, labels: pa.Table | None) -> tuple[Pairs, dict[str, int]]:
+    """Pairs from two tables whose rows belong together.
+
+    Args:
+        champion: NEEDED_COLUMNS of its answers, by arrival.
+        candidate: the same of its answers to the same requests, in the same order.
+        labels: see `join_window`.
+
+    Returns:
+        The pairs, and how many were none after all, by reason.
+    """
     hashes = [table["features_hash"].to_numpy() for table in (champion, candidate)]
     same = hashes[0] == hashes[1]
     sizes = [_sizes(table) for table in (champion, candidate)]

@@ -27,6 +27,7 @@ OTHER_REQUEST = "the features of the two differ"
 OTHER_SHAPE = "the numbers of scores differ"
 APART = "the clocks of the two differ too much"
 NOT_LOGGED = "dropped by the log"
+FAILED, NO_FEATURES = "failed by the champion", "without features in the log"
 TORN, MISSING, UNREADABLE = "log segments torn by a kill", "log segments missing", "log segments unreadable"
 _TOLERATED = (ONLY_CHAMPION, ONLY_CANDIDATE, REPEATED, NOT_LOGGED)
 _NEVER_SAFE = (OTHER_REQUEST, OTHER_SHAPE, APART, TORN, MISSING, UNREADABLE)
