@@ -31,7 +31,7 @@ def compare_release(release: Release, events: Sequence[Event], gates: Sequence[G
         events: its story.
         gates: verdicts under way.
     """
-    entered = next((event.at for event in events if event.phase is Phase.SHADOW), None)
+    entered = max((event.at for event in events if event.phase is Phase.SHADOW), default=None)
     if entered is None or release.champion is None or release.candidate is None:
         return None
     left = next((event.at for event in events if event.at > entered and event.phase is not Phase.SHADOW), entered)

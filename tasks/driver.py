@@ -157,8 +157,9 @@ class ReleaseDriver:
     def _judge_copies(self, release: Release, status: ModelStatus | None) -> tuple[Gate, ...]:
         """What the comparison says so far; it goes on in a thread of its own, so that the lease is renewed in time."""
         if self._watch is None:
-            entered = next(event.at for event in self.database.read_events(release.id) if event.phase is Phase.SHADOW)
-            self._watch = ShadowWatch(self._settings, release, entered)
+            entered = [event.at for event in self.database.read_events(release.id) if event.phase is Phase.SHADOW]
+            # A release that was held and resumed is evaluated anew: there were no copies meanwhile.
+            self._watch = ShadowWatch(self._settings, release, entered[-1])
             self._watch.start()
         return (self._judge_health(release, status), *self._watch.gates)
 

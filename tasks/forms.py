@@ -92,7 +92,7 @@ class Tolerated(BaseModel):
         _LIMITS.lost_labels_pct,
         gt=50,
         lt=100,
-        description="Of the labelled requests that only one of the two gets right, the most that the candidate may lose, in percent.",
+        description="Of the labelled requests that only one of the two gets right, the most, in percent, that it may lose.",
     )
     p99_ratio: float = Field(
         _LIMITS.p99_ratio, ge=1, lt=1000, description="Largest 99th percentile of latency, as a multiple of the champion's."

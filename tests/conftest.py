@@ -13,4 +13,5 @@ pytest_plugins = [
     "tests.fixtures.scoring_scene",
     "tests.fixtures.stack",
     "tests.fixtures.web_folder",
+    "tests.fixtures.world",
 ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,90 +14,14 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from hotcold.adapters.prefect_api import FlowRun, PrefectApi
-from hotcold.adapters.registry import Registry
-from hotcold.adapters.release_database import ReleaseDatabase
-from hotcold.adapters.replay import FlightReplay
-from hotcold.adapters.replay_client import LoadClient
 from hotcold.adapters.schedule import ID_COLUMN, write_schedule
 from hotcold.adapters.score_pointer import open_table, read_pointer
-from hotcold.adapters.survivors import find_survivors, instance_of
-from hotcold.domain.release import Phase, Release
+from hotcold.domain.release import Phase
 from hotcold.domain.serving import Slot
 from tests.fixtures.stack import Installation, wait_for
+from tests.fixtures.world import MODEL, World
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
-
-MODEL = "flights"
-RECIPE = {"train_from": "2013-08-01", "train_until": "2013-08-31", "evaluate_weeks": 1, "trees": 20, "depth": 3}
-
-
-class World:
-    """The stack with what tests ask of it."""
-
-    def __init__(self, stack: Installation) -> None:
-        self.stack = stack
-        self.edge_url = stack.record.edge_url
-        self.prefect = PrefectApi(stack.record.prefect_api_url)
-        self.database = ReleaseDatabase(stack.settings.release_database_url)
-        self.registry = Registry(stack.record.mlflow_url)
-        self.replay = FlightReplay(MODEL, date(2013, 10, 1), date(2013, 10, 2))
-
-    def train(self, model: str = MODEL, **changes: object) -> int:
-        """Train a small version, which gets the alias `candidate`."""
-        run = self.stack.run_flow("train-model/train-model", model=model, recipe={**RECIPE, **changes})
-        assert "COMPLETED" == run.state, run.message
-        return self.registry.resolve(model, None)
-
-    def release(self, model: str, version: int, **plan: object) -> FlowRun:
-        """Run cut-over to its end."""
-        chosen = {"replicas": 1, "bake_s": 0.5, **plan}
-        return self.stack.run_flow("cut-over/cut-over", model=model, version=version, plan=chosen)
-
-    def champion(self, model: str = MODEL) -> int | None:
-        """Version that serves, as the release database says."""
-        plan = self.database.read_plan(model)
-        package = plan.slot(plan.route.champion).package if plan.route.champion else None
-        return package.version if package else None
-
-    def ensure_champion(self, version: int) -> None:
-        """Have this version serve, whatever the test before left."""
-        if self.champion() != version:
-            run = self.release(MODEL, version)
-            assert "COMPLETED" == run.state, run.message
-
-    def latest(self, model: str = MODEL) -> Release:
-        """The release that was started last."""
-        return self.database.read_releases(model, 1)[0]
-
-    def aliases(self, model: str = MODEL) -> dict[str, int]:
-        """Aliases in MLflow."""
-        return self.registry._aliases(model)
-
-    def stage(self, version: int, model: str = MODEL) -> str:
-        """Stage in MLflow."""
-        return str(self.registry._versions(model)[version].current_stage)
-
-    @contextmanager
-    def load(self) -> Iterator[LoadClient]:
-        """Live requests while the block runs; none of them may fail."""
-        with LoadClient(self.edge_url, self.replay.request, 80.0, connections=4, limit=100_000) as client:
-            yield client
-        assert [] == [exchange for exchange in client.results() if exchange.failed]
-
-
-@pytest.fixture(scope="module")
-def world(stack: Installation) -> Iterator[World]:
-    made = World(stack)
-    yield made
-    made.prefect.close()
-    made.database.close()
-
-
-@pytest.fixture(scope="module")
-def versions(world: World) -> tuple[int, int]:
-    """Two versions of the flights model; the second has other hyperparameters."""
-    return world.train(), world.train(trees=30)
 
 
 def test_a_release_moves_traffic_and_registry_and_an_undo_from_prefect_takes_both_back(
@@ -177,19 +99,12 @@ def test_a_killed_flow_leaves_no_wrong_split_and_the_next_one_resumes_its_releas
         refused = world.stack.hotcold("release", MODEL, "--version", str(second))
         assert 3 == refused.returncode, refused.stderr
         assert f"held by flow run cut over {MODEL} ({run.id})" in refused.stderr
-        kill_flow(world, run)
+        world.kill_flow(run)
         wait_for(lambda: world.database.read_release(release.id).phase is Phase.HELD, 40, "the agent holds the release")
         wait_for(lambda: world.database.read_plan(MODEL).route.share(release.slot) == 0, 5, "the split goes back")
         resumed = world.release(MODEL, second)
     assert ("COMPLETED", release.id, Phase.PROMOTED) == (resumed.state, world.latest().id, world.latest().phase)
     assert second == world.champion()
-
-
-def kill_flow(world: World, run: FlowRun) -> None:
-    """kill -9 of the process that drives the run."""
-    name = f"flow run {run.id[:8]}"
-    driver = next(s for s in find_survivors(instance_of(world.stack.settings.root)) if s.name == name)
-    os.kill(driver.process.pid, signal.SIGKILL)
 
 
 def test_a_batch_run_that_is_killed_is_finished_by_the_next_one(
@@ -207,7 +122,7 @@ def test_a_batch_run_that_is_killed_is_finished_by_the_next_one(
 
     killed = world.prefect.start("score-batch/score-batch", given)
     wait_for(lambda: len(receipts()) >= 3, 60, "three parts")
-    kill_flow(world, killed)
+    world.kill_flow(killed)
     done = receipts()
     assert not (output / "SCORES.json").exists()
     run = world.stack.run_flow("score-batch/score-batch", **given)
