@@ -28,6 +28,7 @@ DEPLOYMENTS = {
     "score-batch",
     "score-requested",
     "compact-predictions",
+    "join-labels",
     "sync-registry",
 }
 
