@@ -116,9 +116,7 @@ def measure_files(listing: Listing, rows_per_part: int, on_bad_part: OnBadPart) 
         BadInputError: a file cannot be read and `on_bad_part` is `fail`, or there is not one row.
         UnreachableInputError: a disk or network does not give a file.
     """
-    measure = _measure_parquet if listing.format == "parquet" else _measure_csv
-    with ThreadPoolExecutor(_THREADS) as threads:
-        files = tuple(threads.map(lambda file: measure(file, rows_per_part), listing.files))
+    files = inspect_files(listing, rows_per_part)
     bad = [file for file in files if file.problem]
     if bad and on_bad_part == "fail":
         raise BadInputError(
@@ -128,6 +126,21 @@ def measure_files(listing: Listing, rows_per_part: int, on_bad_part: OnBadPart) 
     if not any(sum(file.units) for file in files):
         raise BadInputError(f"the input has no rows: {len(files)} files, {len(bad)} of them unreadable; nothing was scored")
     return files
+
+
+def inspect_files(listing: Listing, rows_per_part: int) -> tuple[InputFile, ...]:
+    """The same without a judgement: files that cannot be read, or have no rows, are as good an answer as others.
+
+    Args:
+        listing: see `list_input`.
+        rows_per_part: wanted rows of a part.
+
+    Raises:
+        UnreachableInputError: a disk or network does not give a file.
+    """
+    measure = _measure_parquet if listing.format == "parquet" else _measure_csv
+    with ThreadPoolExecutor(_THREADS) as threads:
+        return tuple(threads.map(lambda file: measure(file, rows_per_part), listing.files))
 
 
 def _measure_parquet(file: InputFile, _rows_per_part: int) -> InputFile:

@@ -79,7 +79,7 @@ def _rows_of(content: bytes) -> list[bytes]:
 
 
 def _kinds(wanted: Wanted) -> dict[str, pa.DataType]:
-    features = {field.name: pa.string() if field.dtype == "category" else pa.float64() for field in wanted.schema.fields}
+    features = {field.name: pa.string() if field.dtype == "category" else pa.float64() for field in wanted.fields}
     return dict.fromkeys(wanted.columns.names, pa.string()) | features
 
 

@@ -1,7 +1,7 @@
 """Labels that were joined to logged requests: Parquet files, each written once and never changed.
 
-A file holds what was claimed of requests. Where claims about one request differ, in one file or in several, nobody can say which
-of them is true: readers count that request and leave it out.
+A file holds what was claimed of requests. Where claims about one request differ, in one file or in several, nobody can say
+which of them is true: readers count that request and leave it out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
-from hotcold.adapters.parquet_write import SUFFIX, delete_unfinished, write_parquet
+from hotcold.adapters.whole_file import delete_unfinished, write_parquet
 from hotcold.domain.errors import LabelError, first_line
 from hotcold.domain.label_name import LabelName
 
@@ -121,10 +121,10 @@ class LabelStore:
         return old
 
     def _names(self) -> list[LabelName]:
-        return sorted(name for path in self.folder.glob(f"[!.]*{SUFFIX}") if (name := LabelName.parse(path.name)))
+        return sorted(name for path in self.folder.glob("[!.]*.parquet") if (name := LabelName.parse(path.name)))
 
     def _foreign(self) -> list[Path]:
-        return [path for path in self.folder.glob(f"[!.]*{SUFFIX}") if LabelName.parse(path.name) is None]
+        return [path for path in self.folder.glob("[!.]*.parquet") if LabelName.parse(path.name) is None]
 
 
 def new_run() -> str:
@@ -136,15 +136,20 @@ def _read(path: Path, since_s: float, until_s: float) -> pa.Table:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             if not file.schema_arrow.equals(SCHEMA):
-                raise LabelError(
-                    f"it has the columns {', '.join(file.schema_arrow.names)}; needed are {', '.join(SCHEMA.names)}"
+                found, needed = (
+                    ", ".join(f"{one.name} {one.type}" for one in schema) for schema in (file.schema_arrow, SCHEMA)
                 )
+                raise LabelError(f"it has the columns {found}; needed are {needed}")
             groups = [group for group in range(file.num_row_groups) if _may_hold(file, group, since_s, until_s)]
             return _arrived_within(file.read_row_groups(groups), "at", since_s, until_s)
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError) as error:
         raise LabelError(f"it is damaged: {first_line(error)}") from error
+
+
+def _describe(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name} {field.type}" for field in schema)
 
 
 def _may_hold(file: pq.ParquetFile, group: int, since_s: float, until_s: float) -> bool:

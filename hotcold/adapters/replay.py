@@ -19,16 +19,18 @@ class FlightReplay:
         first_day: first day of departure.
         last_day: last day of departure.
         most: at most so many flights.
+        run: names the requests, so that labels can be given to them: the nth has the id `<run>-<n>`. Empty: the edge gives ids.
 
     Raises:
         TrainingError: the flights cannot be read.
     """
 
-    def __init__(self, model: str, first_day: date, last_day: date, most: int = 20_000) -> None:
+    def __init__(self, model: str, first_day: date, last_day: date, most: int = 20_000, run: str = "") -> None:
         flights = read_flights().between(first_day, last_day).arrived().take(slice(most))
         self._path = f"/models/{model}/predict"
         self._bodies = [orjson.dumps({"records": [record]}) for record in feature_records(flights)]
         self._entities = entity_ids(flights)
+        self._run = run
         self._labels = late_labels(flights)
 
     def __len__(self) -> int:
@@ -38,7 +40,17 @@ class FlightReplay:
         """Path, headers and body of the nth request."""
         flight = index % len(self)
         headers = {"content-type": "application/json", "x-entity-id": self._entities[flight]}
+        if self._run:
+            headers["x-request-id"] = self.request_id(index)
         return self._path, headers, self._bodies[flight]
+
+    def request_id(self, index: int) -> str:
+        """Id of the nth request of a run that has a name."""
+        return f"{self._run}-{index}"
+
+    def entity(self, index: int) -> str:
+        """The flight of the nth request."""
+        return self._entities[index % len(self)]
 
     def label(self, index: int) -> int:
         """1 if the flight of the nth request arrived late, else 0."""

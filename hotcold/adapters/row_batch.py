@@ -10,6 +10,7 @@ import pyarrow as pa
 from hotcold.adapters.arrow_columns import require_columns
 from hotcold.domain.batch_plan import Columns, FileFormat
 from hotcold.domain.errors import BadInputError
+from hotcold.domain.field import Field
 from hotcold.domain.schema import Schema
 
 
@@ -18,26 +19,32 @@ class Wanted:
     """What is read of each file.
 
     Args:
-        schema: features of the model.
+        schema: features of the model; None where there are none, and all columns of a CSV file are texts.
         columns: id and columns to pass through.
         format: of the files.
         with_features: read them; if not, only make sure that they are there.
     """
 
-    schema: Schema
+    schema: Schema | None
     columns: Columns
     format: FileFormat
     with_features: bool = True
 
     @property
+    def fields(self) -> tuple[Field, ...]:
+        """Features of the model."""
+        return self.schema.fields if self.schema else ()
+
+    @property
     def names(self) -> frozenset[str]:
         """Columns to read."""
-        return frozenset(self.columns.names) | (frozenset(self.schema.names) if self.with_features else frozenset())
+        features = (field.name for field in self.fields) if self.with_features else ()
+        return frozenset(self.columns.names) | frozenset(features)
 
     @property
     def categories(self) -> list[str]:
         """Features that hold text."""
-        return [field.name for field in self.schema.fields if field.dtype == "category"]
+        return [field.name for field in self.fields if field.dtype == "category"]
 
     def require(self, found: pa.Schema, url: str) -> None:
         """Make sure that a file has all these columns, each once, and the features in types that can hold them.
@@ -49,12 +56,13 @@ class Wanted:
         for name in self.columns.names:
             if name not in found.names:
                 raise BadInputError(
-                    f"{url} lacks the column {name!r}, which is the id or is to be passed through; it has "
+                    f"{url} lacks the column {name!r}; needed are {', '.join(self.columns.names)}, and it has "
                     f"{', '.join(found.names[:40])}"
                 )
             if found.names.count(name) > 1:
                 raise BadInputError(f"{url} has the column {name!r} twice; nobody can say which of them is meant")
-        require_columns(found, self.schema)
+        if self.schema:
+            require_columns(found, self.schema)
 
 
 @dataclass(frozen=True, eq=False)

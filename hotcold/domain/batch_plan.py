@@ -159,11 +159,7 @@ class BatchPlan:
 
     def parts(self) -> tuple[Part, ...]:
         """The parts, in input order; see the module."""
-        if self.format == "csv":
-            chunks = _chunks(_csv_pieces(self.files), csv_range_bytes(self.rows_per_part))
-        else:
-            chunks = _chunks(_parquet_pieces(self.files, self.rows_per_part), self.rows_per_part)
-        return tuple(Part(index, chunk) for index, chunk in enumerate(chunks))
+        return cut_files(self.files, self.format, self.rows_per_part)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain JSON values."""
@@ -183,6 +179,21 @@ class BatchPlan:
             return cls(**values, files=files, columns=Columns(columns["entity"], tuple(columns["passthrough"])))
         except (KeyError, TypeError) as error:
             raise BatchError(f"not a batch plan: {error}; delete the table's folder and run again") from error
+
+
+def cut_files(files: Sequence[InputFile], file_format: FileFormat, rows_per_part: int) -> tuple[Part, ...]:
+    """Cut files into parts, in their order; see the module.
+
+    Args:
+        files: with their units.
+        file_format: of all of them.
+        rows_per_part: wanted rows of a part.
+    """
+    if file_format == "csv":
+        chunks = _chunks(_csv_pieces(files), csv_range_bytes(rows_per_part))
+    else:
+        chunks = _chunks(_parquet_pieces(files, rows_per_part), rows_per_part)
+    return tuple(Part(index, chunk) for index, chunk in enumerate(chunks))
 
 
 def csv_range_bytes(rows_per_part: int) -> int:

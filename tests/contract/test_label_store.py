@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from hotcold.adapters.label_store import SCHEMA, LabelStore
-from hotcold.adapters.parquet_write import TEMPORARY
-from tests.fixtures.disks import small_disk
+from hotcold.adapters.whole_file import TEMPORARY
+from tests.fixtures.disks import fill_disk, small_disk
 from tests.fixtures.prediction_logs import MODEL, ROOT, START_S
 
 RUN, OTHER = "0" * 12, "1" * 12
@@ -137,16 +136,16 @@ class TestDamage:
         (store.folder / "notes.txt").write_bytes(b"not yours")
         assert {"r0": 1.0} == labels(store)
         assert {torn.name, foreign.name, flipped.name, "mine.parquet"} == store.unreadable.keys()
-        assert "it is damaged" in store.unreadable[torn.name] and "needed are request_id" in store.unreadable[foreign.name]
+        assert (
+            "it is damaged" in store.unreadable[torn.name]
+            and "needed are request_id string, at" in store.unreadable[foreign.name]
+        )
 
     def test_a_full_disk_leaves_everything_as_it_was(self, tmp_path: Path) -> None:
         with small_disk(tmp_path / "disk", "512k") as root:
             store = LabelStore(root, MODEL)
             store.write(claims(("r0", 1.0)), RUN, 0)
-            before, ballast = store.version(), root / "ballast"
-            with ballast.open("wb", buffering=0) as file, suppress(OSError):
-                while file.write(bytes(4096)):
-                    pass
+            before, ballast = store.version(), fill_disk(root)
             many = claims(*((f"r{number}", 1.0) for number in range(20_000)))
             with pytest.raises(OSError, match="No space left"):
                 store.write(many, RUN, 1)

@@ -28,6 +28,7 @@ DEPLOYMENTS = {
     "score-batch",
     "score-requested",
     "compact-predictions",
+    "join-labels",
     "sync-registry",
 }
 
@@ -81,6 +82,18 @@ class TestUp:
         assert {"model": ""} == schedule["parameters"]
         limit = (nightly["global_concurrency_limit"]["limit"], nightly["concurrency_options"]["collision_strategy"])
         assert (1, "ENQUEUE") == limit
+
+    def test_labels_are_joined_every_hour_and_one_run_at_a_time(self, stack: Installation) -> None:
+        found = httpx.post(f"{stack.record.prefect_api_url}/deployments/filter", json={}, timeout=10).json()
+        (hourly,) = [entry for entry in found if entry["name"] == "join-labels"]
+        (schedule,) = hourly["schedules"]
+        assert ("47 * * * *", True, {"model": ""}) == (
+            schedule["schedule"]["cron"],
+            schedule["active"],
+            schedule["parameters"],
+        )
+        limit = (hourly["global_concurrency_limit"]["limit"], hourly["concurrency_options"]["collision_strategy"])
+        assert (1, "CANCEL_NEW") == limit
 
     def test_a_flow_runs_in_the_worker(self, stack: Installation) -> None:
         run = stack.run_flow("sync-registry/sync-registry")
