@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks.evidence_calibration import COMPARISONS, GATES, RUNS, Calibration, calibrate, level_of
 from benchmarks.evidence_detection import Detection, detect_all
+from benchmarks.evidence_rows import row_figures
 from benchmarks.evidence_traffic import VARIANTS
 from benchmarks.evidence_updates import judge_times, update_times
 from benchmarks.report import Figure, at_most, observed, publish
@@ -61,19 +62,16 @@ def _updates() -> list[Figure]:
     return [*figures, *(observed(f"whole finding of {gate}", time_us, "µs") for gate, time_us in judge_times().items())]
 
 
-def _joined_rows() -> list[Figure]:
-    """Where log rows are joined and judged at full size; nothing is measured here as long as there is no join to measure."""
-    return []
-
-
 def main() -> None:
     """Measure, print, write; exit code 1 if a promise is not kept. A number as argument is another number of runs."""
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else RUNS
     updates = _updates()
+    say("ten million rows of a prediction log")
+    rows = row_figures(bench_root() / "evidence-log")
     say("harm of known size, until it is found")
     detections = _detections(detect_all(np.random.default_rng(0)))
     say(f"{runs:,} runs of each gate without harm")
-    figures = [*_false_alarms(_calibrations(runs)), *detections, *updates, *_joined_rows()]
+    figures = [*_false_alarms(_calibrations(runs)), *detections, *updates, *rows]
     kept = publish("Evidence: right at every peek", figures, bench_root() / "evidence.json")
     sys.exit(0 if kept else 1)
 

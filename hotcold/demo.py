@@ -1,11 +1,13 @@
-"""The whole story on real flights: train two versions, release one, score a month with it, cut over to the other, undo it."""
+"""The whole story on real flights: release a version, score a month with it, evaluate two others, cut over to the better, undo."""
 
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from hotcold.adapters.release_database import ReleaseDatabase
 from hotcold.adapters.replay import FlightReplay
 from hotcold.adapters.replay_client import LoadClient
 from hotcold.demo_batch import LOOKED_UP, BatchStory, ShownTable
+from hotcold.demo_shadow import Evaluated, ShadowStory
 from hotcold.domain.errors import ReleaseError, StackError
 from hotcold.domain.metrics import evaluate_scores
 from hotcold.domain.release import Phase, Release
@@ -33,6 +36,14 @@ _POLL_S = 0.2
 _PLAN = {"replicas": 2, "bake_s": 3.0}
 # What differs is a hyperparameter, so the second is a minor version.
 _FIRST = {"trees": 60, "depth": 6, "learning_rate": 0.15, "train_until": TRAINED_UNTIL.isoformat()}
+# Learns the training days by heart: deep trees of single flights, each taken at its word.
+_WORSE = {
+    "trees": 40,
+    "depth": 14,
+    "learning_rate": 1.0,
+    "min_child_weight": 1.0,
+    "train_until": TRAINED_UNTIL.isoformat(),
+}
 _SECOND = {"trees": 200, "depth": 8, "learning_rate": 0.08, "train_until": TRAINED_UNTIL.isoformat()}
 
 Say = Callable[[str], None]
@@ -52,6 +63,7 @@ class Report:
         batch_rows: flights of the month that was scored.
         scores_shown: version of the scores that readers saw: at first, after the release, after the undo.
         scores_back_s: from the decision to undo until readers and live lookups saw the scores from before.
+        evaluated: what the shadow said of the worse and of the better version: version, verdict, seconds of copies.
     """
 
     traffic: TrafficSummary
@@ -63,6 +75,7 @@ class Report:
     batch_rows: int
     scores_shown: tuple[str, str, str]
     scores_back_s: float
+    evaluated: tuple[tuple[str, str, float], ...]
 
     def to_json(self) -> dict[str, Any]:
         """The content of `report.json`."""
@@ -81,14 +94,18 @@ class Demo:
         prefect: the API through which flows are started.
         database: the release database.
         batch: the batch half of the story.
+        folder: for what the story writes.
         say: takes one line of progress at a time.
     """
 
-    def __init__(self, edge_url: str, prefect: PrefectApi, database: ReleaseDatabase, batch: BatchStory, say: Say) -> None:
+    def __init__(
+        self, edge_url: str, prefect: PrefectApi, database: ReleaseDatabase, batch: BatchStory, folder: Path, say: Say
+    ) -> None:
         self._edge_url = edge_url
         self._prefect = prefect
         self._database = database
         self._batch = batch
+        self._folder = folder
         self._say = say
 
     def play(self) -> Report:
@@ -101,12 +118,17 @@ class Demo:
         self._train(_FIRST)
         first = self._release()
         shown = [self._score(first)]
-        self._train(_SECOND)
-        replay = FlightReplay(MODEL, *REPLAY_DAYS)
+        replay = FlightReplay(MODEL, *REPLAY_DAYS, run=f"demo-{uuid.uuid4().hex[:8]}")
+        shadow = ShadowStory(self._folder, self._prefect, self._database, replay, MODEL, self._say)
         load = LoadClient(self._edge_url, replay.request, _REQUESTS_PER_S, connections=8)
         self._say(f"replaying {len(replay)} flights from {REPLAY_DAYS[0]} on as live requests, {_REQUESTS_PER_S:g} a second")
         with load:
             self._watch(load, _STEADY_S)
+            self._train(_WORSE)
+            evaluated = [shadow.evaluate(load)]
+            self._train(_SECOND)
+            evaluated.append(shadow.evaluate(load))
+            self._watch(load, 0.0)
             second = self._release(load)
             shown.append(self._await_scores(second, load))
             undone = roll_back(self._database, MODEL, "the demo", "the demo takes it back")
@@ -116,7 +138,7 @@ class Demo:
             self._say(f"readers of the batch see table {shown[2].table} of {shown[2].version} again after {back * 1e3:.0f} ms")
             self._watch(load, _STEADY_S)
         self._say("live requests ended")
-        return self._report(load.results(), first, second, undone, replay, shown, back)
+        return self._report(load.results(), first, second, undone, replay, shown, back, evaluated)
 
     def _train(self, recipe: Mapping[str, Any]) -> None:
         self._say(f"training {recipe['trees']} trees of depth {recipe['depth']} on the flights until {recipe['train_until']}")
@@ -178,6 +200,7 @@ class Demo:
         replay: FlightReplay,
         shown: Sequence[ShownTable],
         scores_back_s: float,
+        evaluated: Sequence[Evaluated],
     ) -> Report:
         old, new = (release.candidate.semver if release.candidate else "" for release in (first, second))
         before_undo = [exchange for exchange in exchanges if exchange.sent_at < undone.decided_at]
@@ -192,6 +215,7 @@ class Demo:
             batch_rows=shown[0].rows,
             scores_shown=(shown[0].version, shown[1].version, shown[2].version),
             scores_back_s=scores_back_s,
+            evaluated=tuple((one.version, one.verdict, round(one.copied_s, 1)) for one in evaluated),
         )
 
     def _switched_at(self, release: Release) -> float:

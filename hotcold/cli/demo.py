@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def demo() -> None:
-    """Bring the stack up and play the whole story on real flights: train, release, score a month, cut over under load, undo."""
+    """Bring the stack up and play the story on real flights: release, score a month, evaluate in the shadow, cut over, undo."""
     from hotcold.adapters.prefect_api import PrefectApi
     from hotcold.adapters.release_database import ReleaseDatabase
     from hotcold.adapters.stack import bring_up
@@ -35,7 +35,7 @@ def demo() -> None:
     batch = BatchStory(settings.root / "demo", record.edge_url, MODEL)
     try:
         database.prepare()
-        report = Demo(record.edge_url, prefect, database, batch, say).play()
+        report = Demo(record.edge_url, prefect, database, batch, settings.root / "demo", say).play()
     finally:
         prefect.close()
         database.close()
@@ -57,6 +57,7 @@ def _show(report: Report) -> None:
         "requests": f"{traffic.requests}",
         "failed": f"{traffic.failed}",
         "versions seen": ", ".join(f"{version}: {count}" for version, count in traffic.versions.items()),
+        "in the shadow": ", ".join(f"{version} {verdict} after {s:.0f} s" for version, verdict, s in report.evaluated),
         "switch: decision to last answer by the old version": f"{report.cutover_s * 1e3:.0f} ms",
         "undo: decision to last answer by the new version": f"{report.undo_last_candidate_answer_s * 1e3:.0f} ms",
         "undo: decision to confirmation by the edge": f"{report.undo_s * 1e3:.0f} ms",
