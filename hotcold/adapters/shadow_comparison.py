@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from distributed import Future
 
 # A log segment lasts a minute, and is read by each window that it lies in.
-_WINDOW_S = 300
+_WINDOW_S = 120
 _WINDOWS_PER_THREAD = 3
 # A request's answers are in the log this long after it arrived: the copy's deadline, and what a writer waits before it writes.
 SETTLED_S = 3.0
