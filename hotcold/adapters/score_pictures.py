@@ -47,7 +47,7 @@ def draw_scores(summary: ScoringSummary) -> bytes:
 
 def _draw_histogram(axes: Any, summary: ScoringSummary) -> None:
     new, seen = summary.histogram, summary.published.histogram if summary.published else ScoreHistogram()
-    edges = _edges([histogram for histogram in (seen, new) if histogram.total])
+    edges = step_edges([histogram for histogram in (seen, new) if histogram.total])
     if seen.total:
         axes.stairs(100 * shares(seen, edges), edges, fill=True, color=_SEEN, alpha=0.6, label="what readers see")
     if new.total:
@@ -78,8 +78,15 @@ def _draw_times(axes: Any, summary: ScoringSummary) -> None:
     axes.spines[["top", "right", "bottom"]].set_visible(False)
 
 
-def _edges(histograms: list[ScoreHistogram]) -> NDArray[np.float64]:
-    """Edges of equal steps from the smallest score to the greatest; single scores far out fall into the outer steps."""
+def step_edges(histograms: list[ScoreHistogram]) -> NDArray[np.float64]:
+    """Edges of equal steps from the smallest score to the greatest; single scores far out fall into the outer steps.
+
+    Args:
+        histograms: each with at least one score.
+
+    Returns:
+        Shape (41,), growing; from 0 to 1 if there is no histogram.
+    """
     if not histograms:
         return np.linspace(0.0, 1.0, _STEPS + 1)
     least, greatest = min(h.least for h in histograms), max(h.greatest for h in histograms)

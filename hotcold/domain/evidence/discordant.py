@@ -122,6 +122,7 @@ class DiscordantTest:
             alpha=self.alpha,
             why=explain(verdict, 100 * self.baseline, 100 * self.limit, "%"),
             seen=f"{lost:,} lost and {won:,} won of {total:,} labelled pairs",
+            baseline=100 * self.baseline,
         )
 
     def _verdict(self, lost: float, won: float) -> Verdict:

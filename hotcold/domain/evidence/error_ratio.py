@@ -121,6 +121,7 @@ class ErrorRatioTest:
             why=explain(verdict, self.baseline, self.limit, "ratio") if failures.total else self._too_few(answers),
             seen=f"failed: {failures.candidate:,} of {answers.candidate:,} at the candidate,"
             f" {failures.champion:,} of {answers.champion:,} at the champion",
+            baseline=self.baseline,
         )
 
     def failures_needed(self, share_pct: int) -> int | None:

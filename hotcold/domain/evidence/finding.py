@@ -30,6 +30,8 @@ class Finding:
         why: the reason for the verdict, one sentence.
         seen: the counts, for people.
         caveat: why nothing can be SAFE, one sentence; empty if nothing speaks against it.
+        baseline: HARM once all that lies within the bounds is above this; None: above the limit.
+        floor: what is below this is not tolerated either; None where only large effects are harm.
     """
 
     signal: str
@@ -48,6 +50,8 @@ class Finding:
     why: str
     seen: str
     caveat: str = ""
+    baseline: float | None = None
+    floor: float | None = None
 
     @property
     def sentence(self) -> str:

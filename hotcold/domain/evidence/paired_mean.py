@@ -118,6 +118,7 @@ class MeanTest:
             why=_explain_two_sided(verdict, limit, self.unit) if self.two_sided else explain(verdict, limit, limit, self.unit),
             seen=self._describe(counts),
             caveat=f"{counts.invalid:,} values were no numbers that can be, so it cannot be SAFE" if counts.invalid else "",
+            floor=-limit if self.two_sided else None,
         )
 
     @cached_property

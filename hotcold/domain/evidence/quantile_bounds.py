@@ -102,6 +102,7 @@ class QuantileTest:
             why=explain(verdict, self.baseline, self.limit, "ratio"),
             seen=f"candidate {self._describe(candidate)}; champion {self._describe(champion)}",
             caveat=f"{invalid:,} latencies were not numbers, so it cannot be SAFE" if invalid else "",
+            baseline=self.baseline,
         )
 
     def _ratio_bounds(self, candidate: LatencyCounts, champion: LatencyCounts) -> tuple[float, float]:

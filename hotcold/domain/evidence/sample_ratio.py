@@ -98,6 +98,8 @@ class SampleRatioTest:
             alpha=self.alpha,
             why=self._explain(verdict),
             seen=f"{entities.candidate:,} of {entities.total:,} entities came to the candidate, {number(expected)} expected",
+            baseline=1.0,
+            floor=1 / (1 + self.tolerance),
         )
 
     def _verdict(self, entities: Hits) -> Verdict:

@@ -142,6 +142,7 @@ class ShadowReport:
         left_out: why rows were no pairs, and how many; only what is not 0.
         labels: None if there are none.
         segments: those with the most evidence of harm first.
+        required: names of the gates that have to be SAFE for the verdict SAFE; empty if nobody says.
     """
 
     model: str
@@ -169,3 +170,4 @@ class ShadowReport:
     left_out: Mapping[str, int] = field(default_factory=dict)
     labels: LabelledPairs | None = None
     segments: tuple[SegmentRow, ...] = ()
+    required: tuple[str, ...] = ()
