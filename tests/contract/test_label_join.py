@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -226,6 +227,46 @@ class TestByEntityAndTime:
         assert LabelCounts(rows=4, invalid={BAD_TIME: 3}, joined=1) == self.join(scene)
 
 
+class TestInPieces:
+    """Labels and log are read in pieces that fit into memory; where these end changes nothing."""
+
+    IDS = 12
+
+    @pytest.fixture(params=[(1, 1), (5, 7), (1000, 1000)])
+    def sizes(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Rows of labels and of the log; the real sizes would need gigabytes to have a second piece."""
+        label_rows, log_rows = request.param
+        monkeypatch.setattr("hotcold.adapters.label_join._PART_ROWS", {"parquet": label_rows, "csv": label_rows})
+        monkeypatch.setattr("hotcold.adapters.label_match._BATCH_ROWS", log_rows)
+
+    @pytest.mark.usefixtures("sizes")
+    @pytest.mark.parametrize("how", ["id", "time"])
+    def test_it_finds_what_a_loop_over_all_pairs_finds(self, scene: LabelScene, how: str) -> None:
+        rng = random.Random(5)
+        for number in range(self.IDS):
+            write_segment(scene.log, [[answer(number, at_s=START_S + number)]], number=number)
+            copy = answer(number, request_id=f"w1-{number}", at_s=START_S + number + 0.5, shadow=True)
+            write_segment(scene.log, [[copy]], writer="w2", number=number)
+        rows = [(rng.randrange(self.IDS + 3), float(rng.random() < 0.2)) for _ in range(30)]
+        names = [f"w1-{number}" if how == "id" else f"UA{number % 7 if number < self.IDS else 9}" for number, _ in rows]
+        for half in (slice(15), slice(15, 30)):
+            sent = [START_S + number for number, _ in rows[half]]
+            late = [label for _, label in rows[half]]
+            scene.write(f"{half.stop}.parquet", id=names[half], flight=names[half], late=late, sent=sent)
+        counts = scene.join(**(BY_TIME if how == "time" else {})).counts
+
+        claimed = {number: {label for row, label in rows if row == number} for number in range(self.IDS)}
+        wanted = {f"w1-{number}": min(labels) for number, labels in claimed.items() if len(labels) == 1}
+        contradicting = sum(len(labels) > 1 for labels in claimed.values())
+        unknown = sum(number >= self.IDS for number, _ in rows)
+        assert wanted and contradicting and unknown
+        assert (wanted, contradicting) == (scene.labels(), scene.store.contradicting)
+        assert (30, unknown, len(wanted), contradicting, 0) == (
+            *(counts.rows, counts.unknown, counts.joined),
+            *(counts.contradicting, counts.known),
+        )
+
+
 class TestBadInput:
     def test_values_that_are_no_labels_are_counted(self, scene: LabelScene) -> None:
         log(scene, 8)
@@ -306,6 +347,11 @@ class TestClocks:
         scene.text("truth.csv", f"id,late,known\nw1-0,1,{START_S - 30}\nw1-1,0,{START_S + 31}\n")
         assert LabelCounts(rows=2, joined=2, early=1) == scene.join(known_at_column="known").counts
         assert {"w1-0": -30.0, "w1-1": 30.0} == scene.delays()
+
+    def test_a_moment_beyond_all_calendars_is_none(self, scene: LabelScene) -> None:
+        log(scene)
+        scene.write("truth.parquet", id=["w1-0"], late=[1], known=pa.array([2**62], pa.timestamp("us")))
+        assert LabelCounts(rows=1, invalid={BAD_KNOWN_AT: 1}) == scene.join(known_at_column="known").counts
 
     def test_a_row_that_does_not_say_when_is_counted(self, scene: LabelScene) -> None:
         log(scene)
