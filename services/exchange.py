@@ -79,7 +79,7 @@ class Exchange:
         """Value of `Server-Timing`, durations in milliseconds."""
         now = self.answered
         decoded = self.decoded or now
-        scored = self.scored or decoded
+        scored = self.scored or now
         post = now - scored if self.scored else 0.0
         return b"pre;dur=%.3f, infer;dur=%.3f, post;dur=%.3f" % (
             (decoded - self.started) * 1e3,

@@ -161,10 +161,10 @@ class PackedAnswers:
 
 
 def _stages_us(clocks: NDArray[np.float64]) -> list[NDArray[np.uint32]]:
-    """Time before, in and after the engine. A stage that was not reached took no time; the one before took all of it."""
+    """Time before, in and after the engine. A stage that was not reached took no time; the one before took what was left."""
     started, decoded, scored, answered = clocks.T
     decoded = np.where(decoded > 0, decoded, answered)
-    ended = np.where(scored > 0, scored, decoded)
+    ended = np.where(scored > 0, scored, answered)
     stages = (decoded - started, ended - decoded, np.where(scored > 0, answered - scored, 0.0))
     return [np.clip(np.rint(stage * 1e6), 0, 2**32 - 1).astype(np.uint32) for stage in stages]
 
