@@ -1,4 +1,4 @@
-"""The whole story on real flights: release a version, score a month with it, evaluate two others, cut over to the better, undo."""
+"""The whole story on real flights: release a version, score a month, evaluate two others, cut over to the better, undo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shadow half of the demo: a version is compared with the champion on copies of live requests, and on what became of them."""
+"""The shadow half of the demo: versions are compared with the champion on copies of requests, and on what became of them."""
 
 from __future__ import annotations
 

@@ -83,9 +83,7 @@ def show_table(table: Table, is_stacked: bool = False) -> str:
     head = f"<thead><tr>{heads}</tr></thead>" if any(table.columns) else ""
     rows = "\n".join(_show_row(table, row) for row in table.rows)
     kind = ' class="stack"' if is_stacked else ""
-    return (
-        f'<div class="wide"><table{kind}><caption>{words(table.caption)}</caption>{head}\n<tbody>\n{rows}\n</tbody></table></div>'
-    )
+    return f'<div class="wide"><table{kind}><caption>{words(table.caption)}</caption>{head}\n<tbody>\n{rows}\n</tbody></table></div>'
 
 
 def _show_row(table: Table, row: tuple[str, ...]) -> str:

@@ -136,9 +136,7 @@ def _draw_times(axes: Any, rows: list[tuple[float, list[float]]], colour: str, n
 
 def _milliseconds(times: StageTimes) -> list[float]:
     """A logarithmic scale knows neither zero nor infinity."""
-    return [
-        max(time, 1.0) / 1000 if math.isfinite(time) else math.nan for time in (times.p50_us, times.p95_us, times.p99_us)
-    ]
+    return [max(time, 1.0) / 1000 if math.isfinite(time) else math.nan for time in (times.p50_us, times.p95_us, times.p99_us)]
 
 
 def draw_calibration(labels: LabelledPairs) -> bytes:

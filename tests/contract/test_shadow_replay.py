@@ -135,6 +135,6 @@ def test_a_candidate_with_another_schema_is_refused(
     schema = Schema((*SCHEMA.fields[:2], carriers, *SCHEMA.fields[3:]))
     other = build_package(small_source(version=7, schema=schema), bento_home)
     work = job(tmp_path, other, bento_home)
-    with pytest.raises(EvidenceError, match="another feature schema .*evaluate-shadow"):
+    with pytest.raises(EvidenceError, match=r"another feature schema .*evaluate-shadow"):
         check_replay(work, package_dir(small_package.ref, bento_home))
     check_replay(work, package_dir(other.ref, bento_home))

@@ -40,7 +40,9 @@ def version_names(report: ShadowReport) -> tuple[str, str]:
 
 def tell_why(report: ShadowReport) -> str:
     """Why the verdict is what it is: the reason, how the checks stand, what they rest on, and what is still needed."""
-    return " ".join(part for part in (_sentence(report.reason), _tell_gates(report), _tell_basis(report), _tell_needs(report)) if part)
+    return " ".join(
+        part for part in (_sentence(report.reason), _tell_gates(report), _tell_basis(report), _tell_needs(report)) if part
+    )
 
 
 def tell_consequences(report: ShadowReport) -> tuple[str, ...]:
