@@ -12,6 +12,7 @@ from hotcold.domain.visible import visible
 
 WIDTH_INCHES, _DPI = 7.0, 180
 CHAMPION, CANDIDATE, FAINT, INK = "#8a929c", "#1f5fbf", "#d5d9de", "#24292f"
+TOLERATED = "#e6f2ec"
 VERDICT_COLOURS = {Verdict.SAFE: "#1a7f5a", Verdict.HARM: "#c0271d", Verdict.UNKNOWN: "#6b7280"}
 # Not by colour alone: some people see none, and paper has none.
 VERDICT_MARKS = {Verdict.SAFE: "o", Verdict.HARM: "X", Verdict.UNKNOWN: "D"}

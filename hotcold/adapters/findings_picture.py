@@ -1,7 +1,7 @@
 """A picture of the statistical checks: what was observed, its bounds, and the limit, one row each.
 
-The checks have different units, so each row has a scale of its own, on which its limit is at the same place. Left of it an
-effect is tolerated, right of it is not; the numbers stand beside the row.
+The checks have different units, so each row has a scale of its own, on which its limit is at the same place. What is tolerated
+is shaded; the numbers stand beside the row.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hotcold.adapters.drawing import FAINT, INK, VERDICT_COLOURS, VERDICT_MARKS, as_png, label_rows, new_figure, plain, tidy
-from hotcold.domain.evidence.finding import Finding, quantity
+from hotcold.adapters.drawing import INK, TOLERATED, VERDICT_COLOURS, VERDICT_MARKS, as_png, label_rows, new_figure, plain, tidy
+from hotcold.domain.evidence.finding import Finding, number, quantity
 from hotcold.domain.gate import Verdict
-from hotcold.domain.shadow.wording import described_bounds
+from hotcold.domain.shadow.wording import check_name, described_bounds
 
 # How far a row reaches from its limit, in its own unit; what is beyond is cut off and ends in an arrow.
 _REACH = 1.25
@@ -61,8 +61,8 @@ def draw_findings(findings: Sequence[Finding]) -> bytes:
         _draw_row(axes, place, place_on_scale(finding), finding.verdict)
     axes.axvline(0, color=INK, linewidth=1.2)
     axes.set_xlim(-_REACH - 0.1, _REACH + 0.1)
-    label_rows(axes, [plain(finding.signal.replace("_", " "), _LONGEST_NAME) for finding in findings])
-    axes.set_xticks([-0.65, 0, 0.65], ["← tolerated", "limit", "too much →"])
+    label_rows(axes, [plain(check_name(finding.signal), _LONGEST_NAME) for finding in findings])
+    axes.set_xticks([0], ["limit"])
     tidy(axes)
     _write_numbers(numbers, findings)
     _add_legend(figure, findings)
@@ -100,14 +100,14 @@ def place_on_scale(finding: Finding) -> Row:
 
 def _draw_row(axes: Any, place: int, row: Row, verdict: Verdict) -> None:
     colour = VERDICT_COLOURS[verdict]
-    axes.axhline(place, color=FAINT, linewidth=0.7, zorder=0)
+    begin = -_REACH - 0.1 if row.floor is None else row.floor
+    axes.barh(place, -begin, 0.62, begin, color=TOLERATED, zorder=0)
     axes.plot([row.lower, row.upper], [place, place], color=colour, linewidth=4, alpha=0.55, solid_capstyle="butt")
     for is_open, end, mark in ((row.is_open_below, row.lower, "<"), (row.is_open_above, row.upper, ">")):
         if is_open:
             axes.plot(end, place, mark, color=colour, markersize=7)
-    for mark, style in ((row.floor, "-"), (row.baseline, ":")):
-        if mark is not None:
-            axes.plot([mark, mark], [place - 0.32, place + 0.32], color=INK, linewidth=1.2, linestyle=style)
+    if row.baseline is not None:
+        axes.plot([row.baseline] * 2, [place - 0.31, place + 0.31], color=INK, linewidth=1.2, linestyle=":")
     axes.plot(row.effect, place, VERDICT_MARKS[verdict], color=colour, markersize=8, markeredgecolor="white")
 
 
@@ -118,8 +118,13 @@ def _write_numbers(axes: Any, findings: Sequence[Finding]) -> None:
     axes.set_xticks([])
     tidy(axes)
     for place, finding in enumerate(findings):
-        told = f"{described_bounds(finding)}\nlimit {quantity(finding.limit, finding.unit)}"
+        told = f"{described_bounds(finding)}\n{_tell_limit(finding)}"
         axes.text(0, place, plain_lines(told), va="center", fontsize=8, color=INK)
+
+
+def _tell_limit(finding: Finding) -> str:
+    limit = quantity(finding.limit, finding.unit)
+    return f"limit {limit}" if finding.floor is None else f"limits {number(finding.floor)} and {limit}"
 
 
 def plain_lines(words: str) -> str:
@@ -129,12 +134,14 @@ def plain_lines(words: str) -> str:
 
 def _add_legend(figure: Any, findings: Sequence[Finding]) -> None:
     from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
     verdicts = [verdict for verdict in VERDICT_COLOURS if any(finding.verdict is verdict for finding in findings)]
-    marks = [
+    marks: list[Any] = [
         Line2D([], [], marker=VERDICT_MARKS[verdict], color=VERDICT_COLOURS[verdict], linewidth=4, label=verdict.value)
         for verdict in verdicts
     ]
     if any(finding.baseline not in (None, finding.limit) for finding in findings):
         marks.append(Line2D([], [], color=INK, linewidth=1.2, linestyle=":", label="harm begins"))
+    marks.append(Patch(color=TOLERATED, label="tolerated"))
     figure.legend(handles=marks, frameon=False, fontsize=9, ncols=len(marks), loc="outside upper center")

@@ -23,7 +23,7 @@ STYLE = """
   --unknown-soft: #2b323b; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.55 system-ui, "Segoe UI", Roboto, "DejaVu Sans",
-  sans-serif; overflow-wrap: anywhere; -webkit-text-size-adjust: 100%; }
+  sans-serif; overflow-wrap: break-word; -webkit-text-size-adjust: 100%; }
 main { max-width: 860px; margin: 0 auto; padding: 24px 16px 56px; }
 header, section { background: var(--paper); border: 1px solid var(--line); border-radius: 10px; padding: 20px 24px;
   margin: 0 0 16px; }
@@ -41,19 +41,22 @@ table { border-collapse: collapse; width: 100%; font-size: .9rem; margin: 0 0 6p
 caption { text-align: left; color: var(--soft); font-size: .88rem; padding: 0 0 6px; }
 th, td { text-align: left; vertical-align: top; padding: 6px 10px 6px 0; border-bottom: 1px solid var(--line); }
 thead th { color: var(--soft); font-weight: 600; white-space: nowrap; overflow-wrap: normal; }
-tbody th { font-weight: 600; } td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-figure { margin: 12px 0; } figcaption { color: var(--soft); font-size: .88rem; }
+tbody th { font-weight: 600; } .stack th { min-width: 6.5em; } .stack tbody th, .stack td { overflow-wrap: anywhere; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+figure { margin: 12px 0; } figcaption { color: var(--soft); font-size: .88rem; padding-top: 4px; }
 img { display: block; width: 100%; height: auto; background: #fff; border-radius: 6px; padding: 4px; }
 .sentences { font-size: .9rem; } footer { color: var(--soft); font-size: .85rem; padding: 0 4px; }
 @media (max-width: 640px) {
   main { padding: 10px 8px 32px; } header, section { padding: 16px 14px; } h1 { font-size: 1.35rem; }
   .stack thead { position: absolute; left: -9999px; } .stack tr { display: block; padding: 8px 0; border-bottom: 1px solid
   var(--line); } .stack th, .stack td, .stack td.number { display: block; border: 0; padding: 1px 0; text-align: left;
-  white-space: normal; } .stack td::before { content: attr(data-column) ": "; color: var(--soft); }
+  white-space: normal; } .wide img { min-width: 560px; }
+  .stack td::before { content: attr(data-column) ": "; color: var(--soft); }
 }
 @media print { :root { --paper: #fff; --page: #fff; --ink: #000; --soft: #444; --line: #bbb; --safe: #14694a; --harm: #a61b12;
   --unknown: #4b5563; --safe-soft: #fff; --harm-soft: #fff; --unknown-soft: #fff; } main { max-width: none; padding: 0; }
-  header, section { border-radius: 0; border-width: 0 0 1px; padding: 10px 0; } header { border-left-width: 8px; padding-left: 12px; }
+  header, section { border-radius: 0; border-width: 0 0 1px; padding: 10px 0; }
+  header { border-left-width: 8px; padding-left: 12px; }
   figure, tr { break-inside: avoid; } h2, h3, caption { break-after: avoid; } img { max-width: 15cm; } }
 """
 
@@ -83,7 +86,8 @@ def show_table(table: Table, is_stacked: bool = False) -> str:
     head = f"<thead><tr>{heads}</tr></thead>" if any(table.columns) else ""
     rows = "\n".join(_show_row(table, row) for row in table.rows)
     kind = ' class="stack"' if is_stacked else ""
-    return f'<div class="wide"><table{kind}><caption>{words(table.caption)}</caption>{head}\n<tbody>\n{rows}\n</tbody></table></div>'
+    caption = f"<caption>{words(table.caption)}</caption>"
+    return f'<div class="wide"><table{kind}>{caption}{head}\n<tbody>\n{rows}\n</tbody></table></div>'
 
 
 def _show_row(table: Table, row: tuple[str, ...]) -> str:
@@ -114,7 +118,8 @@ def show_picture(picture: Picture | None, caption: str) -> str:
     if picture is None:
         return ""
     source = f"data:image/png;base64,{base64.b64encode(picture.content).decode()}"
-    return f'<figure><img src="{source}" alt="{words(picture.alt)}"><figcaption>{words(caption)}</figcaption></figure>'
+    image = f'<div class="wide"><img src="{source}" alt="{words(picture.alt)}"></div>'
+    return f"<figure>{image}<figcaption>{words(caption)}</figcaption></figure>"
 
 
 def show_list(parts: Iterable[str], kind: str = "ul") -> str:

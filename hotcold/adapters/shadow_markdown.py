@@ -19,7 +19,7 @@ from hotcold.domain.shadow.tables import (
     segments_table,
     times_table,
 )
-from hotcold.domain.shadow.wording import headline, reading_guide, tell_consequences, tell_why
+from hotcold.domain.shadow.wording import described_window, headline, reading_guide, tell_consequences, tell_why
 from hotcold.domain.visible import visible
 
 MOST_SEGMENTS = 10
@@ -42,7 +42,7 @@ def shadow_markdown(report: ShadowReport) -> str:
 def _verdict(report: ShadowReport) -> tuple[str, ...]:
     return (
         f"# {_text(headline(report))}",
-        f"Shadow comparison of {_text(report.model)}, from {_text(report.source.value)}.",
+        f"Shadow comparison of {_text(report.model)}, from {_text(report.source.value)}: {_text(described_window(report))}.",
         "## Why",
         _text(tell_why(report)),
         "## What this means",

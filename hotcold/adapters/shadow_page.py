@@ -17,12 +17,12 @@ from hotcold.domain.shadow.tables import (
     segments_table,
     times_table,
 )
-from hotcold.domain.shadow.wording import headline, order_findings, reading_guide, tell_consequences, tell_why
+from hotcold.domain.shadow.wording import described_window, headline, order_findings, reading_guide, tell_consequences, tell_why
 
 MOST_SEGMENTS = 20
 _CHECKS_CAPTION = (
-    "Each row has a scale of its own, with its limit at the same place: the mark is what was observed, the bar lies between the "
-    "bounds. SAFE means that the whole bar is left of the limit; a second upright line is the limit on the other side."
+    "Each row has a scale of its own, with its limit at the same place: the mark is what was observed, the bar lies between "
+    "the bounds. A check is SAFE once the whole bar is within what is tolerated, and HARM once it is beyond where harm begins."
 )
 
 
@@ -43,7 +43,7 @@ def shadow_page(report: ShadowReport) -> str:
         _section("Checks", _checks(report, pictures)),
         _section("Numbers", _numbers(report, pictures)),
         _section("How to read this", show_list(reading_guide(report), "ol")),
-        _section("Where it comes from", show_table(provenance_table(report))),
+        _section("Where it comes from", show_table(provenance_table(report), is_stacked=True)),
     )
     body = "\n".join(parts)
     title = words(f"{report.model}: {headline(report)}")
@@ -70,8 +70,8 @@ def _header(report: ShadowReport) -> str:
     _, _, follows = headline(report).partition(": ")
     return f"""<header>
 <p class="over">Shadow comparison of <bdi>{words(report.model)}</bdi>, from {words(report.source.value)}</p>
-<h1>{badge(report.verdict)} {words(follows)}</h1>
-<p><bdi>{words(report.reason)}</bdi></p>
+<h1>{badge(report.verdict)} {words(follows[:1].upper() + follows[1:])}</h1>
+<p>{words(described_window(report))}; {report.pairs:,} requests with an answer by both; release {words(report.release)}.</p>
 </header>"""
 
 
@@ -83,7 +83,7 @@ def _checks(report: ShadowReport, pictures: Mapping[str, Picture]) -> str:
     if not report.gates:
         return "<p>Nothing was checked.</p>"
     table = show_table(gates_table(report), is_stacked=True)
-    sentences = [finding.sentence for finding in order_findings(report.findings)]
+    sentences = [finding.sentence for finding in order_findings(report)]
     told = f'<h3>In whole sentences</h3><div class="sentences">{show_list(sentences)}</div>' if sentences else ""
     return f"{table}\n{show_picture(pictures.get(CHECKS), _CHECKS_CAPTION)}\n{told}"
 
@@ -98,7 +98,7 @@ def _numbers(report: ShadowReport, pictures: Mapping[str, Picture]) -> str:
         show_picture(pictures.get(CALIBRATION), "On the dashed line, what is predicted comes true just as often."),
         _part("Worst segments", segments_table(report, MOST_SEGMENTS), "The requests name no segments.", is_stacked=True),
         show_picture(pictures.get(SEGMENTS), "The segments with the most evidence of harm; ▲ and red: it stands out."),
-        _part("What was left out", left_out_table(report), "Nothing: every row found its partner."),
+        _part("What was left out", left_out_table(report), "Nothing: every row found its partner.", is_stacked=True),
     )
     return "\n".join(part for part in parts if part)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,8 +56,8 @@ def draw_pictures(report: ShadowReport) -> dict[str, Picture]:
     Returns:
         Each smaller than 60 kB; without scores, times, labels or segments, the picture of these is missing.
     """
-    findings = tuple(finding for finding in order_findings(report.findings) if finding.effect is not None)
-    candidates = (
+    findings = tuple(finding for finding in order_findings(report) if finding.effect is not None)
+    candidates: tuple[tuple[bool, Callable[[], Picture]], ...] = (
         (bool(findings), lambda: Picture(CHECKS, _tell_checks(report), draw_findings(findings))),
         (bool(report.champion_scores.total or report.candidate_scores.total), lambda: _picture_scores(report)),
         (_has_times(report), lambda: _picture_times(report)),
@@ -87,7 +87,8 @@ def draw_score_distributions(champion: ScoreHistogram, candidate: ScoreHistogram
         axes.stairs(100 * shares(candidate, edges), edges, color=CANDIDATE, linewidth=1.8, label="candidate")
     if edges[0] < threshold < edges[-1]:
         axes.axvline(threshold, color=INK, linewidth=1, linestyle=":", label=f"threshold {threshold:g}")
-    axes.legend(frameon=False, fontsize=9) if axes.has_data() else None
+    if champion.total or candidate.total:
+        axes.legend(frameon=False, fontsize=9)
     beyond = any(side.total and (side.least < edges[0] or side.greatest > edges[-1]) for side in (champion, candidate))
     axes.set_xlabel("score; the outer steps hold all that lies beyond" if beyond else "score", fontsize=9)
     axes.set_ylabel("share of the scores, %", fontsize=9)
@@ -107,6 +108,8 @@ def draw_stage_times(champion: Sequence[StageTimes], candidate: Sequence[StageTi
     Returns:
         A PNG picture.
     """
+    from matplotlib.ticker import LogLocator, NullLocator
+
     stages = list(dict.fromkeys(one.stage for one in (*champion, *candidate)))
     figure = new_figure(1.0 + 0.55 * len(stages))
     axes = figure.subplots()
@@ -116,8 +119,9 @@ def draw_stage_times(champion: Sequence[StageTimes], candidate: Sequence[StageTi
         _draw_times(axes, rows, colour, name)
     label_rows(axes, [plain(stage, _LONGEST_NAME) for stage in stages])
     axes.set_xlabel("time, ms: circle p50, bar p95, triangle p99", fontsize=9)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: number(value))
-    axes.xaxis.set_minor_formatter(lambda *_: "")
     axes.grid(axis="x", color=FAINT, linewidth=0.7)
     axes.set_axisbelow(True)
     figure.legend(*axes.get_legend_handles_labels(), frameon=False, fontsize=9, ncols=2, loc="outside upper center")
@@ -253,5 +257,5 @@ def _picture_segments(report: ShadowReport) -> Picture:
 
 
 def _tell_checks(report: ShadowReport) -> str:
-    told = (f"{f.signal} {described_bounds(f)}, {f.verdict}" for f in order_findings(report.findings) if f.effect is not None)
+    told = (f"{f.signal} {described_bounds(f)}, {f.verdict}" for f in order_findings(report) if f.effect is not None)
     return f"Effect of each check with its bounds, beside its limit: {'; '.join(told)}."

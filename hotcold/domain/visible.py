@@ -6,10 +6,10 @@ _LONGEST = 2000
 
 
 def visible(words: object, longest: int = _LONGEST) -> str:
-    """The words on one line, with what cannot be seen written out.
+    r"""The words on one line, with what cannot be seen written out.
 
     A character that turns the direction of the text, ends it, or is half of one, would change what people read, or could not be
-    written to a file at all. It is shown by its number, as `\\u202e`.
+    written to a file at all. It is shown by its number, as `\u202e`.
 
     Args:
         words: anything; its text is taken.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from enum import Enum
 from numbers import Integral, Real
 
 import numpy as np
@@ -32,10 +31,8 @@ def report_document(report: ShadowReport) -> dict[str, object]:
 def _plain(value: object) -> object:
     if isinstance(value, Finding | ScoreHistogram):
         return _plain(value.to_json())
-    if isinstance(value, Enum):
-        return value.value
     if isinstance(value, str) or value is None:
-        return value
+        return None if value is None else str(value)
     if isinstance(value, Mapping):
         return {str(name): _plain(one) for name, one in value.items()}
     if isinstance(value, list | tuple):

@@ -9,7 +9,7 @@ from hotcold.domain.evidence.finding import number
 from hotcold.domain.gate import Gate
 from hotcold.domain.scoring_progress import describe_seconds
 from hotcold.domain.shadow.report import SegmentRow, ShadowReport, StageTimes
-from hotcold.domain.shadow.wording import described_window, duration, order_gates, segment_name
+from hotcold.domain.shadow.wording import check_name, described_window, duration, order_gates, segment_name
 
 _STABLE, _SHIFTED = 0.1, 0.25
 _DIGEST = 12
@@ -36,15 +36,15 @@ class Table:
 
 def gates_table(report: ShadowReport) -> Table:
     """Every check, harm first; whether the verdict SAFE needs it is said if it is known."""
-    needs = ("needed",) if report.required else ()
-    rows = tuple(_gate_row(gate, report.required) for gate in order_gates(report.gates))
+    needs = ("required",) if report.required else ()
+    rows = tuple(_gate_row(gate, report.required) for gate in order_gates(report))
     columns = ("check", "verdict", *needs, "observed", "allowed")
     return Table("Checks; those that show harm come first", columns, rows, len(columns))
 
 
 def _gate_row(gate: Gate, required: tuple[str, ...]) -> tuple[str, ...]:
     needed = ("yes" if gate.name in required else "no",) if required else ()
-    return (gate.name.replace("_", " "), gate.verdict, *needed, gate.observed or "nothing", gate.limit or "not stated")
+    return (check_name(gate.name), gate.verdict, *needed, gate.observed or "nothing", gate.limit or "not stated")
 
 
 def facts_table(report: ShadowReport) -> Table:
@@ -126,7 +126,7 @@ def segments_table(report: ShadowReport, most: int) -> Table | None:
 
 
 def _segment_row(row: SegmentRow) -> tuple[str, ...]:
-    stands_out = f"yes: {row.harm.replace('_', ' ')}" if row.harm else "yes"
+    stands_out = f"yes: {check_name(row.harm)}" if row.harm else "yes"
     return (
         segment_name(row.segment),
         stands_out if row.stands_out else "no",

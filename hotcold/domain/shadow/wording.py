@@ -12,11 +12,28 @@ from hotcold.domain.scoring_progress import describe_seconds
 from hotcold.domain.shadow.report import ShadowReport, Source, StageTimes
 from hotcold.domain.visible import visible
 
-FLIPS = "decision_flips"
+FLIPS, LOSS = "decision_flips", "log_loss"
 WHOLE = "total"
 LONGEST_NAME = 60
 _ORDER = (Verdict.HARM, Verdict.UNKNOWN, Verdict.SAFE)
 _NAMED = 5
+_LONGEST_REASON = 600
+_CLAIMS = (
+    "SAFE claims that harm beyond the stated limit is ruled out, HARM claims that harm has been shown, and UNKNOWN claims "
+    "nothing: it is never read as SAFE."
+)
+_ANYTIME = (
+    "These levels hold at whatever moment and however often somebody looks (they are anytime-valid), so nothing is spoiled by "
+    "looking early or by stopping as soon as there is a verdict."
+)
+_OBSERVATIONS = (
+    "What counts as one observation is an entity, or a closed second, not a request, so a single busy client cannot decide the "
+    "outcome; the bounds hold all values that the evidence does not rule out, and more traffic moves them together."
+)
+_SHOWN_ONLY = (
+    "PSI, KS and the pictures of scores and times are shown but decide nothing, and a segment stands out only if its evidence "
+    "is strong enough for the number of segments that were looked at."
+)
 
 
 def headline(report: ShadowReport) -> str:
@@ -39,10 +56,15 @@ def version_names(report: ShadowReport) -> tuple[str, str]:
 
 
 def tell_why(report: ShadowReport) -> str:
-    """Why the verdict is what it is: the reason, how the checks stand, what they rest on, and what is still needed."""
-    return " ".join(
-        part for part in (_sentence(report.reason), _tell_gates(report), _tell_basis(report), _tell_needs(report)) if part
+    """Why the verdict is what it is: the reason, what it rests on, how the checks stand, and what is still needed."""
+    parts = (
+        _tell_reason(report),
+        _tell_basis(report),
+        _tell_left_out(report),
+        _tell_gates(report),
+        _tell_needs(report),
     )
+    return " ".join(part for part in parts if part)
 
 
 def tell_consequences(report: ShadowReport) -> tuple[str, ...]:
@@ -56,28 +78,26 @@ def reading_guide(report: ShadowReport) -> tuple[str, ...]:
     alphas = sorted({finding.alpha for finding in report.findings})
     levels = " or ".join(f"{number(100 * alpha)} %" for alpha in alphas) or "alpha"
     return (
-        "SAFE claims that harm beyond the stated limit is ruled out, HARM claims that harm has been shown, and UNKNOWN claims "
-        "nothing: it is never read as SAFE.",
-        f"Each statistical check is wrong with HARM in at most {levels} of releases without harm, and wrong with SAFE in at "
-        "most as many of those with harm at the limit; this holds for each check by itself, so several of them err more often "
-        "than one.",
-        "These levels hold at whatever moment and however often somebody looks (they are anytime-valid), so nothing is spoiled "
-        "by looking early or by stopping as soon as there is a verdict.",
-        "What counts as one observation is an entity, or a closed second, not a request, so a single busy client cannot decide "
-        "the outcome; a bound is the value up to which the evidence does not reach, and more traffic moves the bounds together.",
-        "PSI, KS and the pictures of scores and times are shown but decide nothing, and a segment stands out only if its "
-        "evidence is strong enough for the number of segments that were looked at.",
+        _CLAIMS,
+        (
+            f"Each statistical check is wrong with HARM in at most {levels} of releases without harm, and wrong with SAFE in "
+            "at most as many of those with harm at the limit; this holds for each check by itself, so several of them err more "
+            "often than one."
+        ),
+        _ANYTIME,
+        _OBSERVATIONS,
+        _SHOWN_ONLY,
     )
 
 
-def order_gates(gates: Iterable[Gate]) -> tuple[Gate, ...]:
-    """Harm first, then what is unknown; otherwise in the order that they came in."""
-    return tuple(sorted(gates, key=lambda gate: _ORDER.index(gate.verdict)))
+def order_gates(report: ShadowReport) -> tuple[Gate, ...]:
+    """Harm first, then what is unknown; of these, what is required first; otherwise in the order that they came in."""
+    return tuple(sorted(report.gates, key=lambda gate: (_ORDER.index(gate.verdict), gate.name not in report.required)))
 
 
-def order_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+def order_findings(report: ShadowReport) -> tuple[Finding, ...]:
     """As the gates."""
-    return tuple(sorted(findings, key=lambda finding: _ORDER.index(finding.verdict)))
+    return tuple(sorted(report.findings, key=lambda one: (_ORDER.index(one.verdict), one.signal not in report.required)))
 
 
 def moment(seconds: float) -> str:
@@ -105,8 +125,16 @@ def whole_times(times: Iterable[StageTimes]) -> StageTimes | None:
     return next((one for one in times if one.stage == WHOLE), None)
 
 
-def _sentence(words: str) -> str:
-    words = words.strip().rstrip(".")
+def check_name(name: str) -> str:
+    """A gate's name as words."""
+    return name.replace("_", " ")
+
+
+def _tell_reason(report: ShadowReport) -> str:
+    """As a sentence, with the names of checks as words."""
+    words = visible(report.reason, _LONGEST_REASON).rstrip(".")
+    for gate in report.gates:
+        words = words.replace(gate.name, check_name(gate.name))
     return f"{words[:1].upper()}{words[1:]}." if words else ""
 
 
@@ -115,21 +143,26 @@ def _tell_gates(report: ShadowReport) -> str:
     if not report.gates:
         return "Nothing was checked."
     harm, unknown, safe = (by_verdict[verdict] for verdict in _ORDER)
-    found = [f"{len(names)} {verdict} ({', '.join(names)})" for verdict, names in by_verdict.items() if names]
-    told = f"Of {len(report.gates)} checks, {_join(found)}."
+    found = [f"{len(names)} {verdict} ({', '.join(map(check_name, names))})" for verdict, names in by_verdict.items() if names]
+    told = f"Of {len(report.gates)} checks, these are the verdicts: {_join(found)}."
     if report.verdict is Verdict.SAFE and unknown and not harm and safe:
         told += " Those that are UNKNOWN claim nothing, and were not required."
     return told
 
 
 def _tell_basis(report: ShadowReport) -> str:
-    window = f"between {moment(report.since_s)} and {moment(report.until_s)}"
     if not report.pairs:
-        return f"There is no request {window} with an answer by both, so nothing is known of the candidate."
-    return (
-        f"This rests on {report.pairs:,} requests {window} with an answer by both, which are {report.entities:,} independent "
-        "observations."
-    )
+        return "There is no request with an answer by both, so nothing is known of the candidate."
+    observations = f"which are {report.entities:,} independent observations"
+    return f"This rests on {report.pairs:,} requests with an answer by both, {observations}."
+
+
+def _tell_left_out(report: ShadowReport) -> str:
+    left_out = {reason: count for reason, count in report.left_out.items() if count}
+    if not left_out:
+        return ""
+    reason = max(left_out, key=lambda one: (left_out[one], one))
+    return f"Rows that could not be compared: {sum(left_out.values()):,}, most of them because of “{visible(reason, 100)}”."
 
 
 def _tell_needs(report: ShadowReport) -> str:
@@ -137,7 +170,7 @@ def _tell_needs(report: ShadowReport) -> str:
     if report.verdict is not Verdict.UNKNOWN:
         return ""
     waiting = [f for f in report.findings if f.verdict is Verdict.UNKNOWN and f.needed and _is_required(report, f.signal)]
-    needs = [f"{number(finding.needed or 0)} more {finding.counted} for {finding.signal}" for finding in waiting]
+    needs = [f"{number(finding.needed or 0)} more {finding.counted} for {check_name(finding.signal)}" for finding in waiting]
     return f"If things go on as now, it takes about {_join(needs)}." if needs else ""
 
 
@@ -167,20 +200,22 @@ def _tell_speed(report: ShadowReport) -> str:
     if champion is None or candidate is None or math.isnan(champion.p99_us) or math.isnan(candidate.p99_us):
         return ""
     return (
-        f"Half of the answers take the champion up to {duration(champion.p50_us)} and the candidate {duration(candidate.p50_us)}; "
-        f"99 of 100 take {duration(champion.p99_us)} and {duration(candidate.p99_us)}."
+        f"Half of the answers took the champion at most {duration(champion.p50_us)} and the candidate at most "
+        f"{duration(candidate.p50_us)}; 99 of 100 took them at most {duration(champion.p99_us)} and "
+        f"{duration(candidate.p99_us)}."
     )
 
 
 def _tell_labels(report: ShadowReport) -> str:
     labels = report.labels
     if labels is None or not labels.labelled:
-        return "What happened in the end is not known of any of these requests, so nothing is said about which of the two is right."
-    losses = [side.log_loss for side in (labels.champion, labels.candidate)]
-    better = "better" if losses[1] < losses[0] else "worse" if losses[1] > losses[0] else "the same"
+        return "What happened in the end is not known of any request, so nothing is said about which of the two was right."
+    judged = next((finding.verdict for finding in report.findings if finding.signal == LOSS), None)
+    check = f"; the check of the difference says {judged}" if judged else ""
     return (
-        f"What happened is known of {labels.labelled:,} requests; on these the candidate predicts {better}: a log-loss of "
-        f"{number(losses[1])} against {number(losses[0])} (less is better)."
+        f"What happened is known of {labels.labelled:,} requests. On these, the log-loss of the candidate is "
+        f"{number(labels.candidate.log_loss)} and that of the champion {number(labels.champion.log_loss)}, where less is "
+        f"better{check}."
     )
 
 
@@ -191,7 +226,8 @@ def _tell_segments(report: ShadowReport) -> str:
     if not names:
         return f"None of the {len(report.segments)} segments stands out as harmed."
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"{len(names)} of {len(report.segments)} segments stand out as harmed: {', '.join(names[:_NAMED])}{more}."
+    stand = "stands" if len(names) == 1 else "stand"
+    return f"{len(names)} of {len(report.segments)} segments {stand} out as harmed: {', '.join(names[:_NAMED])}{more}."
 
 
 def segment_name(segment: str) -> str:
