@@ -128,6 +128,8 @@ class Demo:
             evaluated = [shadow.evaluate(load)]
             self._train(_SECOND)
             evaluated.append(shadow.evaluate(load))
+            if evaluated[-1].verdict != "SAFE":
+                raise ReleaseError(f"the better version was not found SAFE: {evaluated[-1].reason}; see its report in MLflow")
             self._watch(load, 0.0)
             second = self._release(load)
             shown.append(self._await_scores(second, load))
