@@ -1,4 +1,4 @@
-"""How fast a comparison of ten million logged rows is joined and judged on two cores, and what memory it takes."""
+"""How fast a comparison of ten million logged rows is joined and judged by two workers on one machine, and what memory it takes."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _measure(folder: Path, pairs: int) -> list[Figure]:
     assert pairs == counts.pairs
     assert judged.gates
     return [
-        at_least("log rows joined and judged on 2 cores", 2 * pairs / elapsed_s / 1e6, "M rows/s", 1.0),
+        at_least("log rows joined and judged by two workers", 2 * pairs / elapsed_s / 1e6, "M rows/s", 1.0),
         observed("  rows", 2 * pairs, "rows"),
         observed("  observations", counts.entities, "entities"),
         at_most("  sum of the peaks of all processes", peak_mib, "MiB", 2048.0),

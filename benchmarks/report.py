@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -74,6 +75,7 @@ def publish(title: str, figures: Sequence[Figure], path: Path) -> bool:
 
 
 def _entry(figure: Figure) -> dict[str, Any]:
+    """As plain JSON values; what is infinite, as a time until something that never came, is null."""
     entry = asdict(figure)
     del entry["sign"]
-    return entry
+    return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in entry.items()}

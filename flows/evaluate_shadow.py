@@ -9,7 +9,7 @@ from pydantic import Field
 from hotcold.domain.gate import Verdict
 from hotcold.domain.release import Phase, Release
 from hotcold.settings import Settings
-from tasks.comparison import compare_release
+from tasks.comparison import compare_release, require_prediction_log
 from tasks.context import open_registry
 from tasks.driver import ReleaseDriver
 from tasks.forms import ModelName, ShadowPlan
@@ -32,6 +32,7 @@ def evaluate_shadow(model: ModelName = "flights", version: Version = None, plan:
         version: Registry version; empty: the one with the alias `candidate`.
         plan: How much is copied, for how long, and what has to hold.
     """
+    require_prediction_log()
     candidate = open_registry().resolve(model, version, alias="candidate")
     driver = ReleaseDriver(Settings())
     try:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from hotcold.domain.gate import Verdict
 from hotcold.domain.shadow.limits import Limits
+from tasks.comparison import require_prediction_log
 from tasks.context import open_registry
 from tasks.forms import ModelName, Tolerated
 from tasks.packaging import package_version
@@ -35,6 +36,7 @@ def replay_shadow(
         hours: How far back requests count.
         limits: How much worse or different the version may be.
     """
+    require_prediction_log()
     number = open_registry().resolve(model, version, alias="candidate")
     champion = read_champion(model)
     candidate = package_version(model, number, None, True)

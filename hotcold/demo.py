@@ -126,6 +126,8 @@ class Demo:
             self._watch(load, _STEADY_S)
             self._train(_WORSE)
             evaluated = [shadow.evaluate(load)]
+            if evaluated[0].verdict == "SAFE":
+                raise ReleaseError("the worse version was found SAFE; see its report in MLflow")
             self._train(_SECOND)
             evaluated.append(shadow.evaluate(load))
             if evaluated[-1].verdict != "SAFE":

@@ -99,7 +99,7 @@ class ShadowStory:
         """
         self._say("evaluating it in the shadow: the edge copies all live requests to it, and nobody gets its answers")
         run = self._prefect.start(DEPLOYMENT, {"model": self._model, "plan": PLAN})
-        labels = threading.Thread(target=self._label, args=(run, load))
+        labels = threading.Thread(target=self._label, args=(run, load), daemon=True)
         labels.start()
         run = self._await(run)
         labels.join()

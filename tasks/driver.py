@@ -24,7 +24,7 @@ from tasks.packaging import package_version
 from tasks.parity import run_parity_check
 from tasks.registry import project_to_registry
 from tasks.score_requests import start_requested_scores
-from tasks.shadow_watch import ShadowWatch
+from tasks.shadow_watch import ShadowWatch, copies_began
 from tasks.smoke import EdgeProbe, run_smoke_tests
 
 TICK_S = 0.2
@@ -157,9 +157,8 @@ class ReleaseDriver:
     def _judge_copies(self, release: Release, status: ModelStatus | None) -> tuple[Gate, ...]:
         """What the comparison says so far; it goes on in a thread of its own, so that the lease is renewed in time."""
         if self._watch is None:
-            entered = [event.at for event in self.database.read_events(release.id) if event.phase is Phase.SHADOW]
-            # A release that was held and resumed is evaluated anew: there were no copies meanwhile.
-            self._watch = ShadowWatch(self._settings, release, entered[-1])
+            began = copies_began(self.database.read_events(release.id))
+            self._watch = ShadowWatch(self._settings, release, began or self._clock())
             self._watch.start()
         return (self._judge_health(release, status), *self._watch.gates)
 
@@ -230,14 +229,16 @@ class ReleaseDriver:
 
     def close(self, model: str) -> None:
         """Wait for the last effects, the registry's last view among them, and close the connections."""
-        self._wait_for_effects()
-        self._tell_registry(model)
-        self._wait_for_effects()
-        if self._probe:
-            self._probe.close()
-        if self._watch:
-            self._watch.close()
-        self.database.close()
+        try:
+            if self._watch:
+                self._watch.close()
+            self._wait_for_effects()
+            self._tell_registry(model)
+            self._wait_for_effects()
+        finally:
+            if self._probe:
+                self._probe.close()
+            self.database.close()
 
     def _wait_for_effects(self) -> None:
         for name, future in self._evidence.running.items():

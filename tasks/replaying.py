@@ -1,6 +1,7 @@
 """Lets a candidate score logged requests, and compares it with the champion that answered them."""
 
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -64,6 +65,7 @@ def replay_requests_on_dask(
     settings = Settings()
     folders = [_folder(ref, settings) for ref in (champion, candidate)]
     source = PairSource(settings.prediction_dir, champion, candidate)
+    # Scored anew, no answer is late.
     job = ReplayJob(ComparisonJob(source, limits, float("inf"), settings.label_dir), folders[1])
     check_replay(job, folders[0])
     spans = tuple(plan_spans(source, since_s, min(until_s, time.time() - SETTLED_S)))
@@ -74,7 +76,7 @@ def replay_requests_on_dask(
     gates = tuple(gate for gate in judged.gates if gate.name in _GATES)
     findings = tuple(finding for finding in judged.findings if finding.signal in _GATES)
     occasion = Occasion(champion.model, flow_run.id or "", Source.REPLAY, champion, candidate, since_s, until_s, 100.0)
-    told = type(judged)(gates, findings, judged.price, judged.segments)
+    told = replace(judged, gates=gates, findings=findings)
     return summarise(occasion, counts, told, limits, decide_verdict(gates, NEEDED))
 
 

@@ -11,14 +11,17 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from hotcold.adapters.cluster import Cluster
 from hotcold.adapters.label_store import LabelStore
 from hotcold.adapters.prediction_reader import Place, PredictionReader, Window
-from hotcold.adapters.shadow_pairs import SLACK_S, PairSource, join_window
+from hotcold.adapters.shadow_pairs import SLACK_S, JoinedWindow, PairSource, join_window
 from hotcold.domain.errors import ClusterError
 from hotcold.domain.log_position import Cursor
 from hotcold.domain.shadow.comparison import Comparison
 from hotcold.domain.shadow.counting import Accumulation, WindowCounts, count_window
+from hotcold.domain.shadow.judgement import LABELS_CONTRADICT, LABELS_UNREADABLE, UNREADABLE
 from hotcold.domain.shadow.limits import Limits
 
 if TYPE_CHECKING:
@@ -27,8 +30,11 @@ if TYPE_CHECKING:
 # A log segment lasts a minute, and is read by each window that it lies in.
 _WINDOW_S = 120
 _WINDOWS_PER_THREAD = 3
-# A request's answers are in the log this long after it arrived: the copy's deadline, and what a writer waits before it writes.
-SETTLED_S = 3.0
+# More than a place may reach beyond what its name says.
+_AHEAD_S = 120.0
+# A request's answers are in the log this long after it arrived: the longest that a consumer waits, what a writer waits before it
+# writes, and something for a disk that is busy.
+SETTLED_S = 8.0
 
 
 @dataclass(frozen=True)
@@ -61,11 +67,26 @@ class Span:
         since_s: begin, whole seconds since the epoch.
         until_s: end, whole seconds.
         places: see `PredictionReader.places`.
+        unreadable: archives whose contents nobody knows.
     """
 
     since_s: int
     until_s: int
     places: tuple[Place, ...]
+    unreadable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class WindowLabels:
+    """Labels of the requests in a window.
+
+    Args:
+        table: see `join_window`; None: nobody asks for labels.
+        trouble: labels that cannot be used, by reason and by the file or window that tells.
+    """
+
+    table: pa.Table | None = None
+    trouble: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def plan_spans(source: PairSource, since_s: float, until_s: float, window_s: int = _WINDOW_S) -> Iterator[Span]:
@@ -80,10 +101,15 @@ def plan_spans(source: PairSource, since_s: float, until_s: float, window_s: int
     first, last = math.ceil(since_s), math.floor(until_s)
     reader = PredictionReader(source.root, source.champion.model)
     places = reader.places(Cursor(), Window(first - SLACK_S, last + SLACK_S))
+    coming = deque(sorted(places, key=lambda place: place.first_s))
+    there: list[Place] = []
     for begin in range(first, last, window_s):
         end = min(begin + window_s, last)
+        while coming and coming[0].first_s < end + _AHEAD_S:
+            there.append(coming.popleft())
+        there = [place for place in there if place.last_s > begin - _AHEAD_S]
         wanted = Window(begin - SLACK_S, end + SLACK_S)
-        yield Span(begin, end, tuple(place for place in places if place.overlaps(wanted)))
+        yield Span(begin, end, tuple(place for place in there if place.overlaps(wanted)), tuple(reader.unreadable))
 
 
 def count_span(job: ComparisonJob, span: Span) -> WindowCounts:
@@ -93,10 +119,42 @@ def count_span(job: ComparisonJob, span: Span) -> WindowCounts:
         job: what is compared.
         span: the window.
     """
-    labels = LabelStore(job.labels, job.model).read(span.since_s, span.until_s) if job.labels else None
-    joined = join_window(job.source, span.places, span.since_s, span.until_s, labels)
-    counted = count_window(joined.pairs, job.limits, job.budget_us)
-    return replace(counted, counts=replace(counted.counts, left_out=joined.left_out))
+    labels = read_labels(job, span)
+    joined = join_window(job.source, span.places, span.since_s, span.until_s, labels.table)
+    return complete_window(count_window(joined.pairs, job.limits, job.budget_us), joined, labels, span)
+
+
+def read_labels(job: ComparisonJob, span: Span) -> WindowLabels:
+    """Labels of the requests in a window, by the clock of whichever side was first.
+
+    Args:
+        job: says where they are.
+        span: the window.
+    """
+    if job.labels is None:
+        return WindowLabels()
+    store = LabelStore(job.labels, job.model)
+    table = store.read(span.since_s - SLACK_S, span.until_s + SLACK_S)
+    trouble = {
+        LABELS_CONTRADICT: {f"{span.since_s}": store.contradicting} if store.contradicting else {},
+        LABELS_UNREADABLE: dict.fromkeys(store.unreadable, 1),
+    }
+    return WindowLabels(table, {reason: files for reason, files in trouble.items() if files})
+
+
+def complete_window(counted: WindowCounts, joined: JoinedWindow, labels: WindowLabels, span: Span) -> WindowCounts:
+    """A window with all that is wrong with it.
+
+    Args:
+        counted: its pairs.
+        joined: why other rows are in none.
+        labels: those that cannot be used.
+        span: archives that nobody could read.
+    """
+    damage = {**joined.damage, **labels.trouble}
+    if span.unreadable:
+        damage[UNREADABLE] = {**damage.get(UNREADABLE, {}), **dict.fromkeys(span.unreadable, 1)}
+    return replace(counted, counts=replace(counted.counts, left_out=joined.left_out), damage=damage)
 
 
 @dataclass
@@ -106,6 +164,7 @@ class LiveComparison:
     Args:
         job: what is compared.
         since_s: requests count from here on, seconds since the epoch.
+        is_stopped: nobody waits for a look any more.
     """
 
     job: ComparisonJob
@@ -113,6 +172,7 @@ class LiveComparison:
     _counted: Accumulation = field(init=False)
     _until_s: int = field(init=False)
     _labels: str = field(init=False, default="")
+    is_stopped: Callable[[], bool] = lambda: False
 
     def __post_init__(self) -> None:
         self._begin()
@@ -134,6 +194,8 @@ class LiveComparison:
         for span in plan_spans(self.job.source, self._until_s, now_s - SETTLED_S):
             self._counted.add(count_span(self.job, span))
             self._until_s = span.until_s
+            if self.is_stopped():
+                break
         return self._counted.comparison
 
 

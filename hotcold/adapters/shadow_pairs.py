@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hotcold.adapters.prediction_reader import Place, PredictionReader, Window
 from hotcold.domain.package import PackageRef
+from hotcold.domain.prediction import SegmentName
 from hotcold.domain.shadow.judgement import (
     APART,
     MISSING,
@@ -32,6 +33,8 @@ from hotcold.domain.shadow.pairs import NO_ENTITY, Pairs, Side
 # Copies arrive just after their originals, by clocks that differ; a pair further apart is not found.
 SLACK_S = 5.0
 _GOOD = 200
+# A log segment is closed when it is this old, or soon after.
+_LASTS_S = 600.0
 _KEYS = ("request_id", "at", "status", "shadow", "tester", "entity", "segment", "scores", "features_hash")
 # Of the log, what a comparison needs.
 NEEDED_COLUMNS = (*_KEYS, "pre_us", "infer_us", "post_us", "dropped")
@@ -54,15 +57,72 @@ class PairSource:
 
 @dataclass(frozen=True, eq=False)
 class JoinedWindow:
-    """Pairs of a window, and why other rows are in none.
+    """Pairs of a window, and what is in none.
 
     Args:
         pairs: by arrival.
-        left_out: rows or log segments by reason; only what is not 0.
+        left_out: rows by reason; only what is not 0.
+        damage: what is wrong with log segments: how many, by reason and by the file that tells. One file may tell it in several
+            windows.
     """
 
     pairs: Pairs
     left_out: dict[str, int] = field(default_factory=dict)
+    damage: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+@dataclass
+class ReadAnswers:
+    """Answers of some packages in a window, and what the log has lost of them.
+
+    Args:
+        tables: by digest of the package.
+        schemas: fingerprints of the feature schemas, by digest.
+        not_logged: answers that the writers have dropped.
+        damage: see JoinedWindow.
+    """
+
+    tables: dict[str, list[pa.Table]] = field(default_factory=dict)
+    schemas: dict[str, str] = field(default_factory=dict)
+    not_logged: int = 0
+    damage: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def note(self, reason: str, file: str, count: int) -> None:
+        """Remember what a file tells."""
+        if count:
+            self.damage.setdefault(reason, {})[file] = count
+
+
+def read_answers(
+    reader: PredictionReader, places: Sequence[Place], window: Window, digests: Collection[str], since_s: int, until_s: int
+) -> ReadAnswers:
+    """Read what some packages have answered.
+
+    Args:
+        reader: of the model's log.
+        places: where answers may be.
+        window: which rows and columns are wanted.
+        digests: of the packages.
+        since_s: what the writers have lost counts from here on, whole seconds since the epoch.
+        until_s: up to here.
+    """
+    found = ReadAnswers()
+    for place in places:
+        piece = reader.read_place(place, window)
+        if piece is None or piece.origin.digest not in digests:
+            continue
+        # A segment that was begun long before and has no rows here was torn, or follows a hole, in another time.
+        if len(piece.table) or since_s - _LASTS_S <= place.name.started_s < until_s:
+            found.note(TORN, place.name.file, int(piece.is_torn))
+            found.note(MISSING, place.name.file, place.missing)
+        found.tables.setdefault(piece.origin.digest, []).append(piece.table)
+        found.schemas[piece.origin.digest] = piece.origin.schema
+        found.not_logged += int(pc.sum(piece.table.filter(_within(piece.table, since_s, until_s))["dropped"]).as_py() or 0)
+    for file in reader.unreadable:
+        name = SegmentName.parse(file)
+        if name is None or name.started_s >= since_s - _LASTS_S:
+            found.note(UNREADABLE, file, 1)
+    return found
 
 
 def join_window(
@@ -79,25 +139,17 @@ def join_window(
     """
     reader = PredictionReader(source.root, source.champion.model)
     window = Window(since_s - SLACK_S, until_s + SLACK_S, NEEDED_COLUMNS)
-    sides: dict[str, list[pa.Table]] = {source.champion.digest: [], source.candidate.digest: []}
-    lost = {TORN: 0, MISSING: 0, NOT_LOGGED: 0}
-    for place in places:
-        piece = reader.read_place(place, window)
-        if piece is None or piece.origin.digest not in sides or not len(piece.table):
-            continue
-        is_candidate = piece.origin.digest == source.candidate.digest
-        sides[piece.origin.digest].append(_evidence(piece.table, is_candidate))
-        inside = _within(piece.table, since_s, until_s)
-        lost[NOT_LOGGED] += int(pc.sum(piece.table.filter(inside)["dropped"]).as_py() or 0)
-        # Of a segment that lies in two windows, the window counts in which its rows end.
-        if pc.max(piece.table["at"].cast(pa.int64())).as_py() < until_s * 1_000_000:
-            lost[TORN] += piece.is_torn
-            lost[MISSING] += place.missing
-    lost[UNREADABLE] = len(reader.unreadable)
-    champion, candidate = (_together(sides[ref.digest]) for ref in (source.champion, source.candidate))
-    joined = _join(champion, candidate, since_s, until_s, labels)
-    left_out = {**lost, **joined.left_out}
-    return JoinedWindow(joined.pairs, {reason: count for reason, count in left_out.items() if count})
+    digests = (source.champion.digest, source.candidate.digest)
+    found = read_answers(reader, places, window, digests, since_s, until_s)
+    champion, candidate = (
+        together([_evidence(table, digest == source.candidate.digest) for table in found.tables.get(digest, ())])
+        for digest in digests
+    )
+    # Hashes of features compare only where the numbers mean the same.
+    same_schema = found.schemas.get(digests[0]) == found.schemas.get(digests[1])
+    joined = _join(champion, candidate, since_s, until_s, labels, same_schema)
+    left_out = {NOT_LOGGED: found.not_logged, **joined.left_out}
+    return JoinedWindow(joined.pairs, {reason: count for reason, count in left_out.items() if count}, found.damage)
 
 
 def _evidence(table: pa.Table, is_candidate: bool) -> pa.Table:
@@ -111,14 +163,22 @@ def _within(table: pa.Table, since_s: int, until_s: int) -> Any:
     return pc.and_(pc.greater_equal(at, since_s * 1_000_000), pc.less(at, until_s * 1_000_000))
 
 
-def _together(tables: Sequence[pa.Table]) -> pa.Table:
+def together(tables: Sequence[pa.Table], columns: Sequence[str] = NEEDED_COLUMNS) -> pa.Table:
+    """One table of several, which may be none.
+
+    Args:
+        tables: with these columns.
+        columns: of the log.
+    """
     from hotcold.adapters.prediction_columns import SCHEMA
 
-    schema = pa.schema([SCHEMA.field(name) for name in NEEDED_COLUMNS])
+    schema = pa.schema([SCHEMA.field(name) for name in columns])
     return pa.concat_tables(tables).combine_chunks() if tables else schema.empty_table()
 
 
-def _join(champion: pa.Table, candidate: pa.Table, since_s: int, until_s: int, labels: pa.Table | None) -> JoinedWindow:
+def _join(
+    champion: pa.Table, candidate: pa.Table, since_s: int, until_s: int, labels: pa.Table | None, same_schema: bool
+) -> JoinedWindow:
     both = pa.chunked_array([*champion["request_id"].chunks, *candidate["request_id"].chunks], pa.string())
     codes = pc.dictionary_encode(both.combine_chunks()).indices.to_numpy()
     own, others = codes[: len(champion)], codes[len(champion) :]
@@ -142,7 +202,7 @@ def _join(champion: pa.Table, candidate: pa.Table, since_s: int, until_s: int, l
         APART: apart,
     }
     order = np.argsort(_micros(champion)[found], kind="stable")
-    pairs, refused = pair_rows(champion.take(found[order]), candidate.take(partner[order]), labels)
+    pairs, refused = pair_rows(champion.take(found[order]), candidate.take(partner[order]), labels, same_schema)
     return JoinedWindow(pairs, left_out | refused)
 
 
@@ -151,19 +211,21 @@ def _micros(table: pa.Table) -> NDArray[np.int64]:
     return found
 
 
-def pair_rows(champion: pa.Table, candidate: pa.Table, labels: pa.Table | None) -> tuple[Pairs, dict[str, int]]:
+def pair_rows(
+    champion: pa.Table, candidate: pa.Table, labels: pa.Table | None, same_schema: bool = True
+) -> tuple[Pairs, dict[str, int]]:
     """Pairs from two tables whose rows belong together.
 
     Args:
         champion: NEEDED_COLUMNS of its answers, by arrival.
         candidate: the same of its answers to the same requests, in the same order.
         labels: see `join_window`.
+        same_schema: hashes of features may be compared.
 
     Returns:
         The pairs, and how many were none after all, by reason.
     """
-    hashes = [table["features_hash"].to_numpy() for table in (champion, candidate)]
-    same = hashes[0] == hashes[1]
+    same = _same_features(champion, candidate) if same_schema else np.full(len(champion), True)
     sizes = [_sizes(table) for table in (champion, candidate)]
     good = [table["status"].to_numpy() == _GOOD for table in (champion, candidate)]
     shaped = ~(good[0] & good[1]) | (sizes[0] == sizes[1])
@@ -187,6 +249,13 @@ def pair_rows(champion: pa.Table, candidate: pa.Table, labels: pa.Table | None) 
         delay_s=delay_s,
     )
     return pairs, refused
+
+
+def _same_features(champion: pa.Table, candidate: pa.Table) -> NDArray[np.bool_]:
+    """Where a side could not read the request, or had no time to, nothing says that it was another one."""
+    differ = pc.fill_null(pc.not_equal(champion["features_hash"], candidate["features_hash"]), False)
+    same: NDArray[np.bool_] = pc.invert(differ).to_numpy()
+    return same
 
 
 def _sizes(table: pa.Table) -> NDArray[np.int64]:

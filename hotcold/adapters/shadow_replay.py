@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,15 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hotcold.adapters.label_store import LabelStore
 from hotcold.adapters.package_files import OpenPackage, open_package, read_manifest
 from hotcold.adapters.prediction_reader import Place, PredictionReader, Window
-from hotcold.adapters.shadow_comparison import ComparisonJob, Span
-from hotcold.adapters.shadow_pairs import NEEDED_COLUMNS, JoinedWindow, pair_rows
+from hotcold.adapters.shadow_comparison import ComparisonJob, Span, complete_window, read_labels
+from hotcold.adapters.shadow_pairs import NEEDED_COLUMNS, JoinedWindow, pair_rows, read_answers, together
 from hotcold.domain.errors import EvidenceError
 from hotcold.domain.prediction import MAX_FEATURE_ROWS
 from hotcold.domain.shadow.counting import WindowCounts, count_window
-from hotcold.domain.shadow.judgement import FAILED, NO_FEATURES, UNREADABLE
+from hotcold.domain.shadow.judgement import FAILED, NO_FEATURES, NOT_LOGGED, REPEATED
 
 _COLUMNS = (*NEEDED_COLUMNS, "features")
 
@@ -63,10 +62,9 @@ def replay_span(job: ReplayJob, span: Span) -> WindowCounts:
         span: the window.
     """
     comparison = job.comparison
-    labels = LabelStore(comparison.labels, comparison.model).read(span.since_s, span.until_s) if comparison.labels else None
-    joined = _score_window(job, span.places, span.since_s, span.until_s, labels)
-    counted = count_window(joined.pairs, comparison.limits, comparison.budget_us)
-    return replace(counted, counts=replace(counted.counts, left_out=joined.left_out))
+    labels = read_labels(comparison, span)
+    joined = _score_window(job, span.places, span.since_s, span.until_s, labels.table)
+    return complete_window(count_window(joined.pairs, comparison.limits, comparison.budget_us), joined, labels, span)
 
 
 def _score_window(
@@ -74,30 +72,33 @@ def _score_window(
 ) -> JoinedWindow:
     source = job.comparison.source
     reader = PredictionReader(source.root, source.champion.model)
-    window, found = Window(since_s, until_s, _COLUMNS), []
-    for place in places:
-        piece = reader.read_place(place, window)
-        if piece is not None and piece.origin.digest == source.champion.digest:
-            live = pc.and_(pc.invert(piece.table["shadow"]), pc.invert(piece.table["tester"]))
-            found.append(piece.table.filter(live))
-    table = pa.concat_tables(found).combine_chunks().sort_by("at") if found else _nothing()
-    good = pc.equal(table["status"], 200)
-    features = _kept_features(table)
+    digest = source.champion.digest
+    found = read_answers(reader, places, Window(since_s, until_s, _COLUMNS), (digest,), since_s, until_s)
+    table = together([_live(one) for one in found.tables.get(digest, ())], _COLUMNS).sort_by("at")
+    once, repeated = _once(table)
+    good = pc.equal(once["status"], 200)
+    features = _kept_features(once)
     chosen = pc.and_(good, features)
     left_out = {
         FAILED: pc.sum(pc.invert(good)).as_py() or 0,
         NO_FEATURES: pc.sum(pc.and_(good, pc.invert(features))).as_py() or 0,
-        UNREADABLE: len(reader.unreadable),
+        REPEATED: repeated,
+        NOT_LOGGED: found.not_logged,
     }
-    champion = table.filter(chosen)
+    champion = once.filter(chosen)
     pairs, refused = pair_rows(champion, _scored_anew(champion, job.package), labels)
-    return JoinedWindow(pairs, {reason: count for reason, count in (left_out | refused).items() if count})
+    return JoinedWindow(pairs, {reason: count for reason, count in (left_out | refused).items() if count}, found.damage)
 
 
-def _nothing() -> pa.Table:
-    from hotcold.adapters.prediction_columns import SCHEMA
+def _live(table: pa.Table) -> pa.Table:
+    return table.filter(pc.and_(pc.invert(table["shadow"]), pc.invert(table["tester"])))
 
-    return pa.schema([SCHEMA.field(name) for name in _COLUMNS]).empty_table()
+
+def _once(table: pa.Table) -> tuple[pa.Table, int]:
+    """Requests whose id is there once, and how many rows are of others."""
+    codes = table["request_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    is_single = np.bincount(codes)[codes] == 1 if len(codes) else np.full(0, True)
+    return table.filter(pa.array(is_single)), len(codes) - int(np.count_nonzero(is_single))
 
 
 def _kept_features(table: pa.Table) -> pa.ChunkedArray:

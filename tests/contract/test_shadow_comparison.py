@@ -203,6 +203,47 @@ def _skewed(requests: list[Request], root: Path) -> None:
     write_both(root, [replace(r, skew_s=60.0) for r in requests])
 
 
+def _candidate_refuses(requests: list[Request], root: Path) -> None:
+    """It cannot read every fourth request, so it has no features of it."""
+    write_champion(root, [r.of_champion() for r in requests])
+    refused = {"status": 422, "matrix": None, "scores": None}
+    write_candidate(root, [r.of_candidate(**(refused if r.number % 4 == 0 else {})) for r in requests])
+
+
+def test_requests_that_only_the_candidate_cannot_read_are_its_failures(tmp_path: Path) -> None:
+    requests = traffic(3000)
+    _candidate_refuses(requests, tmp_path)
+    counts = count(job(tmp_path))
+    assert (3000, {}) == (counts.pairs, dict(counts.left_out))
+    assert Verdict.HARM is verdicts(counts, job(tmp_path))["error_rate"]
+
+
+def test_a_malformed_request_that_both_refuse_is_no_evidence_of_anything(tmp_path: Path) -> None:
+    wrong = {"status": 400, "matrix": None, "scores": None}
+    requests = traffic(8000)
+    write_champion(tmp_path, [r.of_champion(**(wrong if r.number == 7 else {})) for r in requests])
+    write_candidate(tmp_path, [r.of_candidate(**(wrong if r.number == 7 else {})) for r in requests])
+    found = verdicts(count(job(tmp_path)), job(tmp_path))
+    assert (Verdict.SAFE, Verdict.SAFE) == (found["pairing"], found["error_rate"])
+
+
+def test_a_candidate_with_another_schema_has_other_hashes_and_pairs_all_the_same(tmp_path: Path) -> None:
+    requests = traffic(500)
+    write_champion(tmp_path, [r.of_champion() for r in requests])
+    more = np.zeros((1, 4), dtype=np.float32)
+    write_candidate(tmp_path, [r.of_candidate(matrix=more) for r in requests], schema="0" * 64, features=4)
+    assert (500, {}) == (count(job(tmp_path)).pairs, dict(count(job(tmp_path)).left_out))
+
+
+def test_what_several_windows_and_looks_see_of_one_torn_segment_counts_once(tmp_path: Path) -> None:
+    _torn(traffic(2000), tmp_path)
+    work = job(tmp_path)
+    live, now = LiveComparison(work, START_S), START_S
+    while now < START_S + 150:
+        seen = live.look(now := now + 7.0)
+    assert [1, 1, 1] == [counts.left_out[TORN] for counts in (count(work), count(work, window_s=5), seen)]
+
+
 FAULTS: list[tuple[Callable[[list[Request], Path], None], str, int]] = [
     (_missing, ONLY_CHAMPION, 200),
     (_other_missing, ONLY_CANDIDATE, 200),

@@ -22,7 +22,7 @@ from hotcold.domain.prediction import MAX_FEATURE_ROWS, Prediction
 from hotcold.domain.schema import Matrix, Schema
 from hotcold.domain.shadow.comparison import Comparison
 from hotcold.domain.shadow.counting import Accumulation
-from hotcold.domain.shadow.judgement import FAILED, NO_FEATURES, judge
+from hotcold.domain.shadow.judgement import FAILED, MISSING, NO_FEATURES, REPEATED, judge
 from hotcold.domain.shadow.limits import Limits
 from tests.fixtures.packages import SCHEMA, SourceFactory, make_rows
 from tests.fixtures.prediction_logs import START_S
@@ -138,3 +138,19 @@ def test_a_candidate_with_another_schema_is_refused(
     with pytest.raises(EvidenceError, match=r"another feature schema .*evaluate-shadow"):
         check_replay(work, package_dir(small_package.ref, bento_home))
     check_replay(work, package_dir(other.ref, bento_home))
+
+
+def test_repeated_ids_and_a_segment_that_is_missing_are_never_safe(
+    tmp_path: Path, rows: Matrix, small_package: Manifest, bento_home: Path
+) -> None:
+    logged = answers(rows, reference_scores(small_package, bento_home, rows))
+    twice = [*logged[:1000], logged[5]]
+    for number, part in enumerate((twice, logged[1000:1500], logged[1500:])):
+        path = write_champion(
+            tmp_path, part, model=small_package.ref.model, features=rows.shape[1], number=number, started_s=START_S + number
+        )
+        if number == 1:
+            path.unlink()
+    counts = replayed(job(tmp_path, small_package, bento_home))
+    assert {REPEATED: 2, MISSING: 1} == dict(counts.left_out)
+    assert Verdict.UNKNOWN is judge(counts, Limits()).gates[0].verdict

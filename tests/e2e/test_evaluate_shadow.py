@@ -83,6 +83,21 @@ def test_a_candidate_that_hangs_is_harm_and_no_request_fails(world: World, versi
     assert summarise(load.results()[before:]).p99_ms < 100
 
 
+def test_the_same_version_on_logged_requests_gets_a_verdict_without_copies(
+    world: World, versions: tuple[int, int]
+) -> None:
+    first, second = versions
+    world.ensure_champion(first)
+    with world.load() as load:
+        wait_for(lambda: len(load.results()) > 500, 60, "requests")
+    releases = len(world.database.read_releases(MODEL, 100))
+    limits = {name: value for name, value in LIMITS.items() if name in ("score_change", "flips_per_1000")}
+    run = world.stack.run_flow("replay-shadow/replay-shadow", 120, model=MODEL, version=second, hours=0.5, limits=limits)
+    assert ("COMPLETED", True) == (run.state, "is SAFE" in run.message), run.message
+    assert releases == len(world.database.read_releases(MODEL, 100))
+    assert "SAFE" == connect(world.stack.record.mlflow_url).get_model_version(MODEL, str(second)).tags["hotcold.shadow.verdict"]
+
+
 @contextmanager
 def hanging(world: World, slot: Slot) -> Iterator[None]:
     """Replicas of a slot that take connections and answer nothing; the agent may kill them meanwhile."""

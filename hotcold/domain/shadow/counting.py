@@ -6,9 +6,8 @@ are, and everything else as counts already.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -86,11 +85,13 @@ class WindowCounts:
         counts: of everything that does not depend on which entities were seen before.
         first: what does.
         labelled: the same of labels.
+        damage: what is wrong with files: how many, by reason and by the file that tells, which may do so in several windows.
     """
 
     counts: Comparison
     first: Observations
     labelled: LabelledObservations
+    damage: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def count_window(pairs: Pairs, limits: Limits, budget_us: float) -> WindowCounts:
@@ -145,10 +146,14 @@ def _count_side(pairs: Pairs, side: Side) -> SideCounts:
 
 def _count_labels(pairs: Pairs, counts: Comparison, limits: Limits) -> tuple[Comparison, LabelledObservations]:
     """Of requests with one row; which row of several a label belongs to, nobody says."""
-    chosen = np.isfinite(pairs.label) & (pairs.rows == 1)
-    label = pairs.label[chosen].astype(np.float64)
+    chosen = np.flatnonzero(np.isfinite(pairs.label) & (pairs.rows == 1))
     row = (np.cumsum(pairs.rows) - pairs.rows)[chosen]
-    sides = [side.scores[row].astype(np.float64) for side in (pairs.champion, pairs.candidate)]
+    both = (pairs.champion, pairs.candidate)
+    # Scores that are no numbers are told of elsewhere; right or wrong they are not.
+    usable = np.isfinite(both[0].scores[row]) & np.isfinite(both[1].scores[row])
+    chosen, row = chosen[usable], row[usable]
+    label = pairs.label[chosen].astype(np.float64)
+    sides = [side.scores[row].astype(np.float64) for side in both]
     losses = [_log_loss(scores, label) for scores in sides]
     right = [(scores >= limits.threshold) == (label >= 0.5) for scores in sides]
     own = first_of_each(pairs.entity[chosen])
@@ -186,11 +191,11 @@ class Accumulation:
 
     Args:
         limits: with the scales.
-        comparison: the counts so far.
     """
 
     limits: Limits
-    comparison: Comparison = field(default_factory=Comparison)
+    _sums: Comparison = field(default_factory=Comparison)
+    _damage: dict[str, dict[str, int]] = field(default_factory=dict)
     _seen: SeenEntities = field(default_factory=SeenEntities)
     _labelled: SeenEntities = field(default_factory=SeenEntities)
 
@@ -198,11 +203,19 @@ class Accumulation:
         """Add a window that begins after all those before have ended."""
         new = self._seen.take_new(window.first.entity)
         labelled = self._labelled.take_new(window.labelled.entity)
-        self.comparison = (
-            self.comparison.merge(window.counts)
+        self._sums = (
+            self._sums.merge(window.counts)
             .merge(_count_first(window.first, new, self.limits))
             .merge(_count_labelled(window.labelled, labelled))
         )
+        for reason, files in window.damage.items():
+            self._damage.setdefault(reason, {}).update(files)
+
+    @property
+    def comparison(self) -> Comparison:
+        """The counts so far; what several windows tell of one file counts once."""
+        damage = {reason: sum(files.values()) for reason, files in self._damage.items()}
+        return replace(self._sums, left_out={**self._sums.left_out, **damage})
 
 
 def _count_first(first: Observations, new: NDArray[np.bool_], limits: Limits) -> Comparison:
@@ -221,18 +234,18 @@ def _count_first(first: Observations, new: NDArray[np.bool_], limits: Limits) ->
 
 
 def _count_segments(first: Observations, new: NDArray[np.bool_], limits: Limits) -> dict[str, SegmentCounts]:
-    counted: dict[str, SegmentCounts] = {}
     sizes = np.bincount(first.segment[new], minlength=len(first.segments))
     # The largest ones by name, all others together: a caller may send a segment of its own with each request.
-    kept = set(np.argsort(-sizes, kind="stable")[:MAX_SEGMENTS].tolist())
-    groups: dict[str, NDArray[Any]] = {}
-    for index in np.flatnonzero(sizes):
-        name = first.segments[index] if int(index) in kept else OTHER_SEGMENTS
-        chosen = new & (first.segment == index)
-        groups[name] = groups[name] | chosen if name in groups else chosen
-    for name, chosen in groups.items():
+    kept = np.argsort(-sizes, kind="stable")[:MAX_SEGMENTS]
+    names = [*(first.segments[index] for index in kept.tolist()), OTHER_SEGMENTS]
+    group_of = np.full(len(first.segments), len(kept))
+    group_of[kept] = np.arange(len(kept))
+    group = group_of[first.segment]
+    counted: dict[str, SegmentCounts] = {}
+    for index in np.unique(group[new]).tolist():
+        chosen = new & (group == index)
         scored = chosen & first.scored
-        counted[name] = SegmentCounts(
+        counted[names[index]] = SegmentCounts(
             count_values(first.change[scored], limits.score_scale),
             count_values(first.flips[scored]),
             count_values(first.errors[chosen]),

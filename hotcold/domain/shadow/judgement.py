@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hotcold.domain.evidence.discordant import DiscordantTest
 from hotcold.domain.evidence.finding import Finding
@@ -29,6 +29,8 @@ APART = "the clocks of the two differ too much"
 NOT_LOGGED = "dropped by the log"
 FAILED, NO_FEATURES = "failed by the champion", "without features in the log"
 TORN, MISSING, UNREADABLE = "log segments torn by a kill", "log segments missing", "log segments unreadable"
+LABELS_CONTRADICT, LABELS_UNREADABLE = "labels that contradict each other", "label files unreadable"
+_OF_LABELS = (LABELS_CONTRADICT, LABELS_UNREADABLE)
 _TOLERATED = (ONLY_CHAMPION, ONLY_CANDIDATE, REPEATED, NOT_LOGGED)
 _NEVER_SAFE = (OTHER_REQUEST, OTHER_SHAPE, APART, TORN, MISSING, UNREADABLE)
 
@@ -72,11 +74,19 @@ def judge(counts: Comparison, limits: Limits, all_copied: bool = True) -> Judgem
     gates = (
         judge_pairing(counts, limits, all_copied),
         judge_spread(counts.champion.scores, counts.candidate.scores),
-        *(finding.to_gate() for finding in findings),
+        *(_sound(finding.to_gate(), counts) for finding in findings),
         _worst(segments),
     )
     price = None if limits.cost_per_flip is None else price_flips(flips, limits.cost_per_flip)
     return Judgement(gates, findings, price, segments)
+
+
+def _sound(gate: Gate, counts: Comparison) -> Gate:
+    """What rests on labels is not SAFE as long as some of these are wrong."""
+    wrong = [f"{counts.left_out[reason]:,} {reason}" for reason in _OF_LABELS if counts.left_out.get(reason)]
+    if not wrong or gate.name not in ("log_loss", "accuracy") or gate.verdict is Verdict.HARM:
+        return gate
+    return replace(gate, verdict=Verdict.UNKNOWN, observed="; ".join((gate.observed, *wrong)))
 
 
 def judge_pairing(counts: Comparison, limits: Limits, all_copied: bool) -> Gate:

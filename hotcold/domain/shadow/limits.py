@@ -49,13 +49,15 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in ("error_pct", "slow_pct", "lost_pct"):
-            self._require(0 < getattr(self, name) < 100, name, "more than 0, less than 100")
+            self._require(0.001 <= getattr(self, name) < 99, name, "0.001 to 99")
         self._require(abs(self.threshold) < float("inf"), "threshold", "a finite number")
         self._require(0 < self.score_scale < float("inf"), "score_scale", "more than 0, finite")
-        self._require(0 < self.score_change < 0.99 * self.score_scale, "score_change", f"0 to score_scale ({self.score_scale})")
-        self._require(0 < self.flips_per_1000 < 999, "flips_per_1000", "more than 0, less than 999")
+        # Evidence is counted on a grid; a limit has to be more than its rounding.
+        within = 1e-5 * self.score_scale <= self.score_change < 0.99 * self.score_scale
+        self._require(within, "score_change", f"a hundred-thousandth of score_scale up to score_scale ({self.score_scale})")
+        self._require(0.01 <= self.flips_per_1000 < 990, "flips_per_1000", "0.01 to 990")
         self._require(0 <= self.unpaired_pct < 100, "unpaired_pct", "0 to 100")
-        self._require(0 < self.log_loss < 0.99, "log_loss", "more than 0, less than 0.99")
+        self._require(1e-5 <= self.log_loss < 0.99, "log_loss", "0.00001 to 0.99")
         self._require(50 < self.lost_labels_pct < 100, "lost_labels_pct", "more than 50, less than 100")
         self._require(1 <= self.p99_ratio < 1000, "p99_ratio", "1 to 1000")
         self._require(self.cost_per_flip is None or 0 <= self.cost_per_flip < float("inf"), "cost_per_flip", "0 or more")

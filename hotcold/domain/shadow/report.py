@@ -95,7 +95,7 @@ class SegmentRow:
 
     Args:
         segment: as `x-hotcold-segment` had it; empty for requests without one.
-        pairs: requests with an answer by both.
+        pairs: the first of each entity, failures included.
         score_change: mean change of the score, candidate's minus champion's.
         flips_per_1000: decisions that differ among 1,000 requests.
         log_evidence: log of the e-value against "no harm in this segment", nats.
