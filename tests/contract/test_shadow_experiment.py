@@ -28,7 +28,7 @@ RELEASE = "0f0f1e1e2d2d3c3c"
 def registered(uri: str, model: str) -> str:
     """A model with one version; its files are of no concern here."""
     connect(uri).create_registered_model(model)
-    return str(connect(uri).create_model_version(model, "file:///nowhere", await_creation_for=0).version)
+    return str(connect(uri).create_model_version(model, "mlflow-artifacts:/nowhere", await_creation_for=0).version)
 
 
 @pytest.fixture

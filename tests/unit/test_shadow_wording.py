@@ -138,7 +138,10 @@ def test_segments_that_are_not_shown_are_counted() -> None:
     table = segments_table(labelled_report(), 20)
     assert table is not None
     assert (20, True) == (len(table.rows), "8 more with less evidence are not shown" in table.caption)
-    assert ("“<script>alert('segment')</script>”", "yes: decision flips", "above 1,000,000") == (*table.rows[0][:2], table.rows[0][5])
+    assert ("“<script>alert('segment')</script>”", "yes: decision flips", "above 1,000,000") == (
+        *table.rows[0][:2],
+        table.rows[0][5],
+    )
 
 
 def test_a_drift_that_is_unknown_is_called_so() -> None:
