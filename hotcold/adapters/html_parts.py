@@ -41,7 +41,8 @@ table { border-collapse: collapse; width: 100%; font-size: .9rem; margin: 0 0 6p
 caption { text-align: left; color: var(--soft); font-size: .88rem; padding: 0 0 6px; }
 th, td { text-align: left; vertical-align: top; padding: 6px 10px 6px 0; border-bottom: 1px solid var(--line); }
 thead th { color: var(--soft); font-weight: 600; white-space: nowrap; overflow-wrap: normal; }
-tbody th { font-weight: 600; } .stack th { min-width: 6.5em; } .stack tbody th, .stack td { overflow-wrap: anywhere; }
+tbody th { font-weight: 600; } .stack th { min-width: 6.5em; } .stack td:last-child { min-width: 10em; }
+.stack tbody th, .stack td { overflow-wrap: anywhere; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 figure { margin: 12px 0; } figcaption { color: var(--soft); font-size: .88rem; padding-top: 4px; }
 img { display: block; width: 100%; height: auto; background: #fff; border-radius: 6px; padding: 4px; }
@@ -50,7 +51,7 @@ img { display: block; width: 100%; height: auto; background: #fff; border-radius
   main { padding: 10px 8px 32px; } header, section { padding: 16px 14px; } h1 { font-size: 1.35rem; }
   .stack thead { position: absolute; left: -9999px; } .stack tr { display: block; padding: 8px 0; border-bottom: 1px solid
   var(--line); } .stack th, .stack td, .stack td.number { display: block; border: 0; padding: 1px 0; text-align: left;
-  white-space: normal; } .wide img { min-width: 560px; }
+  white-space: normal; } .wide img { min-width: 480px; }
   .stack td::before { content: attr(data-column) ": "; color: var(--soft); }
 }
 @media print { :root { --paper: #fff; --page: #fff; --ink: #000; --soft: #444; --line: #bbb; --safe: #14694a; --harm: #a61b12;

@@ -27,8 +27,11 @@ RELEASE = "0f0f1e1e2d2d3c3c"
 
 def registered(uri: str, model: str) -> str:
     """A model with one version; its files are of no concern here."""
-    connect(uri).create_registered_model(model)
-    return str(connect(uri).create_model_version(model, "file:///nowhere", await_creation_for=0).version)
+    client = connect(uri)
+    client.create_registered_model(model)
+    # A server takes files of a run only.
+    run = client.create_run("0").info
+    return str(client.create_model_version(model, f"{run.artifact_uri}/model", run.run_id, await_creation_for=0).version)
 
 
 @pytest.fixture

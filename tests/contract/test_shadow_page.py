@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from functools import cache
 from html.parser import HTMLParser
 
 import pytest
@@ -47,19 +48,25 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.seen if name == tag]
 
 
+@cache
+def document_of(name: str) -> str:
+    """Drawing takes longer than all that is done with it."""
+    return shadow_page(REPORTS[name]())
+
+
 @pytest.fixture(scope="module", params=list(REPORTS))
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 def test_it_is_well_formed_and_has_only_known_elements(name: str) -> None:
-    page = Page(shadow_page(REPORTS[name]()))
+    page = Page(document_of(name))
     assert [] == page.open
     assert set() == {tag for tag, _ in page.seen} - ALLOWED
 
 
 def test_it_loads_nothing_and_runs_nothing(name: str) -> None:
-    document = shadow_page(REPORTS[name]())
+    document = document_of(name)
     page = Page(document)
     for _, attributes in page.seen:
         assert not {"href", "srcset", "action", "style"} & attributes.keys()
@@ -73,7 +80,7 @@ def test_it_loads_nothing_and_runs_nothing(name: str) -> None:
 
 def test_the_verdict_comes_first_then_why_then_checks_then_numbers(name: str) -> None:
     report = REPORTS[name]()
-    text = Page(shadow_page(report)).text
+    text = Page(document_of(name)).text
     body = text.partition("Shadow comparison of")[2]
     order = [
         body.index(part)
@@ -93,14 +100,14 @@ def test_the_verdict_comes_first_then_why_then_checks_then_numbers(name: str) ->
 
 def test_every_finding_and_gate_is_told(name: str) -> None:
     report = REPORTS[name]()
-    text = Page(shadow_page(report)).text
+    text = Page(document_of(name)).text
     assert [] == [finding.sentence for finding in report.findings if finding.sentence not in text]
     assert [] == [gate.name for gate in report.gates if gate.name.replace("_", " ") not in text]
     assert [] == [reason for reason in report.left_out if reason not in text]
 
 
 def test_tables_have_captions_and_pictures_have_words(name: str) -> None:
-    page = Page(shadow_page(REPORTS[name]()))
+    page = Page(document_of(name))
     tags = [tag for tag, _ in page.seen]
     assert tags.count("table") == tags.count("caption") > 0
     assert all(len(image["alt"] or "") > 40 for image in page.attributes("img"))
@@ -112,9 +119,8 @@ def test_tables_have_captions_and_pictures_have_words(name: str) -> None:
     ("name", "pictures"), [("safe", 3), ("harm", 3), ("unknown", 0), ("early", 3), ("labelled", 5), ("replay", 3)]
 )
 def test_what_there_is_is_pictured(name: str, pictures: int) -> None:
-    report = REPORTS[name]()
-    assert pictures == len(Page(shadow_page(report)).attributes("img"))
-    assert min(pictures, 4) == len(re.findall(r"!\[[^\n]*\]\(data:image/png;base64,", shadow_markdown(report)))
+    assert pictures == len(Page(document_of(name)).attributes("img"))
+    assert min(pictures, 4) == len(re.findall(r"!\[[^\n]*\]\(data:image/png;base64,", shadow_markdown(REPORTS[name]())))
 
 
 def test_foreign_words_are_shown_as_they_are_and_never_markup() -> None:

@@ -75,7 +75,7 @@ def test_the_comparison_is_logged_to_mlflow(mlflow_sqlite: str, monkeypatch: pyt
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_sqlite)
     client = connect(mlflow_sqlite)
     client.create_registered_model("flights")
-    client.create_model_version("flights", "file:///nowhere", await_creation_for=0)
+    client.create_model_version("flights", "mlflow-artifacts:/nowhere", await_creation_for=0)
     report = harm_report(candidate=PackageRef("flights", 1, "1.3.0", "d" * 64))
     run_id = in_a_flow(lambda: log_shadow_if_reachable(report))
     assert "HARM" == client.get_run(run_id).data.tags["hotcold.verdict"]

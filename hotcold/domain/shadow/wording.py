@@ -241,7 +241,7 @@ def _tell_source(report: ShadowReport) -> str:
             "The candidate scored logged requests anew and got no live traffic, so nothing is said about how it behaves under "
             "load."
         )
-    return "Callers got the champion's answers only; the candidate's were recorded and thrown away, so nobody was affected."
+    return "Callers got the champion's answers only; the candidate's were recorded and thrown away."
 
 
 def _join(parts: list[str]) -> str:
