@@ -83,9 +83,7 @@ def test_a_candidate_that_hangs_is_harm_and_no_request_fails(world: World, versi
     assert summarise(load.results()[before:]).p99_ms < 100
 
 
-def test_the_same_version_on_logged_requests_gets_a_verdict_without_copies(
-    world: World, versions: tuple[int, int]
-) -> None:
+def test_the_same_version_on_logged_requests_gets_a_verdict_without_copies(world: World, versions: tuple[int, int]) -> None:
     first, second = versions
     world.ensure_champion(first)
     with world.load() as load:
