@@ -1,4 +1,4 @@
-"""How fast a comparison of ten million logged rows is joined and judged by two workers on one machine, and what memory it takes."""
+"""How fast ten million logged rows are joined and judged by two workers on one machine, and what memory that takes."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ _WINDOW_S = 120
 _WINDOWS_PER_THREAD = 3
 # More than a place may reach beyond what its name says.
 _AHEAD_S = 120.0
-# A request's answers are in the log this long after it arrived: the longest that a consumer waits, what a writer waits before it
-# writes, and something for a disk that is busy.
+# A request's answers are in the log this long after it arrived: the longest that a consumer waits, what a writer waits before
+# it writes, and something for a disk that is busy.
 SETTLED_S = 8.0
 
 

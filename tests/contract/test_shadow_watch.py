@@ -90,7 +90,7 @@ def test_counters_that_are_old_are_no_evidence_and_take_safe_back(edge: Edge, co
 
 
 def _event(at: float, phase: Phase) -> Event:
-    return Event(at=at, actor="a", phase=phase, split=0, reason="")
+    return Event(at=at, actor="a", phase=phase, split=0, reason="", instructions=(), release_id="r1")
 
 
 def test_being_taken_over_is_no_break_but_being_held_and_resumed_is() -> None:

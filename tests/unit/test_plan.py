@@ -39,7 +39,7 @@ def test_the_usual_latency_budgets_can_be_counted(budget_ms: float) -> None:
         ({"shadow_min_s": 0, "shadow_max_s": 0}, r"shadow_max_s is 0; .*more than 0"),
         ({"shadow_max_s": float("inf")}, r"shadow_max_s is inf"),
         ({"shadow_min_pairs": -1}, r"shadow_min_pairs is -1"),
-        ({"shadow_gates": ["luck"]}, r"shadow_gates is luck; allowed is one or more of replica_health, error_rate"),
+        ({"shadow_gates": ["luck"]}, r"shadow_gates is luck; allowed is one or more of replica_health, copies"),
         ({"shadow_gates": []}, r"shadow_gates is ; allowed is one or more"),
         ({"shadow_gates": 3}, r"a value has the wrong type"),
         ({"latency_budget_ms": 60}, r"latency_budget_ms is 60; allowed is 0.1, 0.15, .* 50, 70, 100, .* 1000, 2000, 5000"),

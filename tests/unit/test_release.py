@@ -22,7 +22,7 @@ from hotcold.domain.instructions import (
     Smoke,
 )
 from hotcold.domain.package import PackageRef
-from hotcold.domain.plan import GATES, SHADOW_GATES, Plan
+from hotcold.domain.plan import GATES, SHADOW_NEEDED, Plan
 from hotcold.domain.release import (
     EXPOSED,
     FINAL,
@@ -52,7 +52,7 @@ SMOKE_HARM = [
 ]
 ALL_SAFE = tuple(Gate(name, Verdict.SAFE) for name in GATES)
 SHADOW = Plan("shadow", replicas=2, mirror_pct=25.0, shadow_min_s=10, shadow_min_pairs=100, shadow_max_s=20)
-SHADOW_SAFE = tuple(Gate(name, Verdict.SAFE) for name in SHADOW_GATES)
+SHADOW_SAFE = tuple(Gate(name, Verdict.SAFE) for name in SHADOW_NEEDED)
 COPYING = Observation(candidate=READY, champion=CHAMPION_READY, edge_share=0, edge_mirror=25.0, gates=SHADOW_SAFE, pairs=100)
 EVALUATING = (Phase.SHADOW, Phase.CLOSING, Phase.EVALUATED)
 
@@ -243,7 +243,7 @@ def test_an_evaluation_goes_through_every_phase_and_each_effect_is_asked_for_onc
         assert (Phase.SHADOW, None, ()) == (release.phase, release.verdict, asked)
     release, asked = advance(release, COPYING, 1013.0)
     assert (Phase.CLOSING, Verdict.SAFE, (Mirror(Slot.GREEN, 0.0),)) == (release.phase, release.verdict, asked)
-    assert f"every gate is SAFE: {', '.join(SHADOW_GATES)}" == release.reason
+    assert f"every gate is SAFE: {', '.join(SHADOW_NEEDED)}" == release.reason
 
     for edge_mirror in (25.0, None):
         release, asked = advance(release, replace(COPYING, edge_mirror=edge_mirror), 1014.0)
@@ -261,7 +261,7 @@ def lacking(name: str) -> tuple[Gate, ...]:
     ("seen", "reason"),
     [
         (replace(COPYING, gates=lacking("score_change")), "no evidence from score_change within 20 s"),
-        (replace(COPYING, gates=()), f"no evidence from {', '.join(SHADOW_GATES)} within 20 s"),
+        (replace(COPYING, gates=()), f"no evidence from {', '.join(SHADOW_NEEDED)} within 20 s"),
         (
             replace(COPYING, gates=(*lacking("error_rate"), Gate("error_rate", Verdict.UNKNOWN))),
             "no evidence from error_rate within 20 s",
@@ -307,7 +307,7 @@ def test_a_candidate_is_not_blamed_where_the_champion_is_not_ready_either(champi
     assert (Phase.SHADOW, None) == (release.phase, release.verdict)
 
 
-@pytest.mark.parametrize("name", [*SHADOW_GATES, "a gate that is not required"])
+@pytest.mark.parametrize("name", [*SHADOW_NEEDED, "a gate that is not required"])
 def test_harm_of_any_gate_ends_an_evaluation_at_once(name: str) -> None:
     harm = Gate(name, Verdict.HARM, "7", "1")
     seen = replace(COPYING, gates=(*lacking(name), harm), pairs=0, edge_mirror=None)
@@ -566,7 +566,7 @@ def test_the_rules_hold_from_the_beginning(history: list[tuple[Observation, floa
 # Random histories of evaluations
 
 shadow_gates = st.lists(
-    st.builds(Gate, name=st.sampled_from(SHADOW_GATES), verdict=st.sampled_from(Verdict)),
+    st.builds(Gate, name=st.sampled_from(SHADOW_NEEDED), verdict=st.sampled_from(Verdict)),
     max_size=5,
     unique_by=lambda gate: gate.name,
 ).map(tuple)

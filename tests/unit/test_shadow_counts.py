@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ _KEYS = st.lists(st.integers(0, 12), max_size=40)
 def test_an_entity_is_new_once_whatever_the_pieces(keys: list[int], cuts: list[int]) -> None:
     seen, found = SeenEntities(), []
     edges = sorted({0, len(keys), *(cut for cut in cuts if cut <= len(keys))})
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in pairwise(edges):
         found += seen.take_new(np.array(keys[begin:end], dtype=np.uint64)).tolist()
     assert [key == NO_ENTITY or key not in keys[:i] for i, key in enumerate(keys)] == found
     assert len({key for key in keys if key != NO_ENTITY}) == len(seen)
