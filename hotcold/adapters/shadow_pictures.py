@@ -194,9 +194,9 @@ def draw_segments(segments: Sequence[SegmentRow]) -> bytes:
     changes, flips = figure.subplots(1, 2, sharey=True)
     _draw_bars(changes, shown, [row.score_change for row in shown], "change of the mean score")
     _draw_bars(flips, shown, [row.flips_per_1000 for row in shown], "decisions that differ, per 1,000")
-    label_rows(
-        changes, [plain(f"{segment_name(row.segment)}{' ▲' if row.stands_out else ''}", _LONGEST_NAME + 2) for row in shown]
-    )
+    # The mark comes first, because the end of a long name is cut off.
+    names = [f"{'▲ ' if row.stands_out else ''}{segment_name(row.segment)}" for row in shown]
+    label_rows(changes, [plain(name, _LONGEST_NAME) for name in names])
     return as_png(figure)
 
 
