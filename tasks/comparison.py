@@ -96,4 +96,5 @@ def _occasion(release: Release, job: ComparisonJob, since_s: float, until_s: flo
         since_s=since_s,
         until_s=until_s,
         share_pct=release.plan.mirror_pct,
+        required=release.plan.shadow_gates,
     )

@@ -75,7 +75,7 @@ def replay_requests_on_dask(
     judged = judge(counts, limits)
     gates = tuple(gate for gate in judged.gates if gate.name in _GATES)
     findings = tuple(finding for finding in judged.findings if finding.signal in _GATES)
-    occasion = Occasion(champion.model, flow_run.id or "", Source.REPLAY, champion, candidate, since_s, until_s, 100.0)
+    occasion = Occasion(champion.model, flow_run.id or "", Source.REPLAY, champion, candidate, since_s, until_s, 100.0, NEEDED)
     told = replace(judged, gates=gates, findings=findings)
     return summarise(occasion, counts, told, limits, decide_verdict(gates, NEEDED))
 

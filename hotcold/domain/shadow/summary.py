@@ -42,6 +42,7 @@ class Occasion:
         since_s: begin, seconds since the epoch.
         until_s: end.
         share_pct: share of the requests that were meant to be compared, in percent.
+        required: gates that have to be SAFE for the verdict SAFE.
     """
 
     model: str
@@ -52,6 +53,7 @@ class Occasion:
     since_s: float
     until_s: float
     share_pct: float
+    required: tuple[str, ...] = ()
 
 
 def decide_verdict(gates: Sequence[Gate], needed: Iterable[str]) -> tuple[Verdict, str]:
@@ -112,6 +114,7 @@ def summarise(
         left_out={reason: count for reason, count in counts.left_out.items() if count},
         labels=_labels(counts),
         segments=judged.segments[:_MOST_SEGMENTS],
+        required=occasion.required,
     )
 
 
