@@ -23,6 +23,8 @@ pytestmark = pytest.mark.e2e
 PROCESSES = ("prefect-server", "mlflow-server", "worker", "agent", "envoy")
 DEPLOYMENTS = {
     "train-model",
+    "evaluate-shadow",
+    "replay-shadow",
     "cut-over",
     "roll-back",
     "score-batch",
