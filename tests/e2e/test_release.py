@@ -118,7 +118,7 @@ def test_a_batch_run_that_is_killed_is_finished_by_the_next_one(
     given |= {"rows_per_part": 500, "cluster": "local"}
 
     def receipts() -> dict[str, int]:
-        return {path.name: path.stat().st_mtime_ns for path in output.glob("tables/*/receipts/*.json")}
+        return {path.name: path.stat().st_mtime_ns for path in output.glob("tables/*/receipts/part-*.json")}
 
     killed = world.prefect.start("score-batch/score-batch", given)
     wait_for(lambda: len(receipts()) >= 3, 60, "three parts")
