@@ -36,7 +36,7 @@ _QUIET = {
     "distributed.scheduler.work-stealing-interval": "1s",
     "distributed.admin.system-monitor.interval": "10s",
     "distributed.admin.tick.interval": "1s",
-    # Dask has workers give every free block above 64 KiB back to the system, which costs as much as half of the reading: each
+    # Dask has workers give every free block above 64 KiB back to the system, which costs more than half of the encoding: each
     # batch of rows then begins by touching its pages again. Here memory is used again and again in the same sizes.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": _KEPT_BYTES,
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": _KEPT_BYTES,
