@@ -1,33 +1,37 @@
 """Drives a release: observe, advance, write, do. The state is in the database; a driver that dies leaves nothing behind."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from prefect import get_run_logger
 from prefect.futures import PrefectFuture
 
-from hotcold.adapters.release_database import ReleaseDatabase
+from hotcold.adapters.release_database import Decision, ReleaseDatabase
 from hotcold.domain.errors import DatabaseError, HotcoldError, StaleControllerError
 from hotcold.domain.gate import Gate, Verdict
 from hotcold.domain.instructions import Instruction, Package, PublishScores, RetractScores, SetStage, Smoke
 from hotcold.domain.package import PackageRef
 from hotcold.domain.plan import Plan
-from hotcold.domain.release import EXPOSED, FINAL, SMOKE_GATES, Observation, Phase, Release, advance
-from hotcold.domain.serving import ModelStatus, Slot
-from hotcold.domain.smoke import judge_health, judge_probe
+from hotcold.domain.release import FINAL, SMOKE_GATES, Observation, Phase, Release, advance
+from hotcold.domain.release_state import is_news
+from hotcold.domain.serving import Slot
 from hotcold.rollback import confirmed_mirror, confirmed_share
 from hotcold.settings import Settings
+from tasks.approval import Question
 from tasks.context import controller_name, open_database
+from tasks.live_evidence import LiveEvidence
 from tasks.packaging import package_version
 from tasks.parity import run_parity_check
 from tasks.registry import project_to_registry
 from tasks.score_requests import start_requested_scores
-from tasks.shadow_watch import ShadowWatch, copies_began
-from tasks.smoke import EdgeProbe, run_smoke_tests
+from tasks.smoke import run_smoke_tests
 
 TICK_S = 0.2
+# The story of a release tells of changed verdicts this often at most.
+_STORY_S = 2.0
+Verdicts = tuple[tuple[str, Verdict], ...]
 _DATABASE_PATIENCE_S = 120.0
 # How long somebody else who has taken a release over may need to bring it to its end.
 _TAKEN_OVER_S = 15.0
@@ -40,8 +44,6 @@ class _Evidence:
     package: Any = None
     package_failure: str = ""
     smoke: dict[str, Gate] = field(default_factory=dict)
-    gates: tuple[Gate, ...] = ()
-    restarts_before: int | None = None
     registry_is_behind: bool = False
     running: dict[str, PrefectFuture[Any]] = field(default_factory=dict)
 
@@ -60,8 +62,10 @@ class ReleaseDriver:
         self._owner = controller_name()
         self.database: ReleaseDatabase = open_database(settings)
         self._evidence = _Evidence()
-        self._probe: EdgeProbe | None = None
-        self._watch: ShadowWatch | None = None
+        self._live = LiveEvidence(settings, self.database, clock)
+        self._question: Question | None = None
+        self._told: Verdicts = ()
+        self._tell_after_s = 0.0
 
     def open_release(self, model: str, version: int, plan: Plan) -> Release:
         """Start the release, or take over the one of the same version that lost its controller."""
@@ -111,17 +115,36 @@ class ReleaseDriver:
 
     def _step(self, release: Release) -> Release:
         self._collect()
-        seen = self._observe(release)
+        decision = self.database.read_decision(release.id) if release.waiting else None
+        seen = self._observe(release, decision)
         after, instructions = advance(release, seen, self._clock())
-        if after.phase is release.phase and after.split == release.split:
-            self.database.renew(after, self._clock(), self._settings.controller_timeout_s)
-        else:
-            after = self.database.commit(release, after, instructions, self._owner, self._clock())
+        if decision or is_news(release, after) or self._gates_tell_news():
+            gates = self._live.last.gates
+            after = self.database.commit(release, after, instructions, self._owner, self._clock(), decision, gates)
+            self._told = _verdicts(gates)
             self._log(after)
+        else:
+            self.database.renew(after, self._clock(), self._settings.controller_timeout_s)
+        self._ask(after)
         for instruction in instructions:
             self._perform(after, instruction)
         self._tell_registry(after.model)
         return after
+
+    def _gates_tell_news(self) -> bool:
+        """Verdicts that changed belong to the story too, but not at every tick."""
+        if _verdicts(self._live.last.gates) == self._told or time.monotonic() < self._tell_after_s:
+            return False
+        self._tell_after_s = time.monotonic() + _STORY_S
+        return True
+
+    def _ask(self, release: Release) -> None:
+        """Ask a person while the release waits for one. Tasks cannot run meanwhile, so a question that is void is withdrawn."""
+        if self._question and not (release.waiting and self._question.is_open):
+            self._question.withdraw()
+            self._question = None
+        if release.waiting and self._question is None and self.database.read_decision(release.id) is None:
+            self._question = Question(self.database, release, self.gates)
 
     def _tell_registry(self, model: str) -> None:
         """One projection at a time, so that an older view never overwrites a newer one."""
@@ -129,13 +152,9 @@ class ReleaseDriver:
             self._evidence.registry_is_behind = False
             self._evidence.running["registry"] = project_to_registry.submit(model)
 
-    def _observe(self, release: Release) -> Observation:
+    def _observe(self, release: Release, decision: Decision | None) -> Observation:
         status = self.database.read_status(release.model, self._clock())
-        evidence = self._evidence
-        if release.phase in EXPOSED and release.candidate:
-            evidence.gates = self._judge(release, status)
-        if release.phase is Phase.SHADOW:
-            evidence.gates = self._judge_copies(release, status)
+        evidence, live = self._evidence, self._live.look(release, status)
         return Observation(
             package=evidence.package,
             package_failure=evidence.package_failure,
@@ -144,31 +163,12 @@ class ReleaseDriver:
             edge_share=confirmed_share(status, release.slot),
             edge_mirror=confirmed_mirror(status),
             smoke=tuple(evidence.smoke.values()),
-            gates=evidence.gates,
-            pairs=self._watch.pairs if self._watch else None,
+            gates=live.gates,
+            pairs=live.pairs,
+            requests=live.requests,
+            command=decision.command if decision else None,
+            command_reason=f"{decision.reason} ({decision.actor})" if decision else "",
         )
-
-    def _judge_health(self, release: Release, status: ModelStatus | None) -> Gate:
-        slot = status.slot(release.slot) if status else None
-        if self._evidence.restarts_before is None and slot:
-            self._evidence.restarts_before = slot.restarts
-        return judge_health(slot, release.plan.replicas, self._evidence.restarts_before or 0)
-
-    def _judge_copies(self, release: Release, status: ModelStatus | None) -> tuple[Gate, ...]:
-        """What the comparison says so far; it goes on in a thread of its own, so that the lease is renewed in time."""
-        if self._watch is None:
-            began = copies_began(self.database.read_events(release.id))
-            self._watch = ShadowWatch(self._settings, release, began or self._clock())
-            self._watch.start()
-        return (self._judge_health(release, status), *self._watch.gates)
-
-    def _judge(self, release: Release, status: ModelStatus | None) -> tuple[Gate, ...]:
-        health = self._judge_health(release, status)
-        if release.phase is not Phase.BAKING or not release.candidate:
-            return (health,)
-        self._probe = self._probe or EdgeProbe(release.candidate)
-        answers = self._probe.ask(self.database.read_edges(self._clock()))
-        return (health, judge_probe(release.candidate, answers))
 
     def _perform(self, release: Release, instruction: Instruction) -> None:
         """Start an effect, unless it is under way; each is safe to repeat."""
@@ -218,26 +218,25 @@ class ReleaseDriver:
             get_run_logger().warning("%s: %s", name, error)
 
     def _log(self, release: Release) -> None:
-        gates = "; ".join(gate.sentence for gate in self._evidence.gates)
+        gates = "; ".join(gate.sentence for gate in self._live.last.gates)
         reason = f": {release.reason}" if release.reason else ""
         get_run_logger().info("%s, candidate's share %s %%%s %s", release.phase.value, release.split, reason, gates)
 
     @property
     def gates(self) -> tuple[Gate, ...]:
         """All verdicts so far, smoke tests included."""
-        return (*self._evidence.smoke.values(), *self._evidence.gates)
+        return (*self._evidence.smoke.values(), *self._live.last.gates)
 
     def close(self, model: str) -> None:
         """Wait for the last effects, the registry's last view among them, and close the connections."""
         try:
-            if self._watch:
-                self._watch.close()
+            if self._question:
+                self._question.withdraw()
+            self._live.close()
             self._wait_for_effects()
             self._tell_registry(model)
             self._wait_for_effects()
         finally:
-            if self._probe:
-                self._probe.close()
             self.database.close()
 
     def _wait_for_effects(self) -> None:
@@ -247,3 +246,7 @@ class ReleaseDriver:
             except (HotcoldError, TimeoutError) as error:
                 get_run_logger().warning("%s: %s; it is repeated on schedule", name, error)
         self._evidence.running.clear()
+
+
+def _verdicts(gates: Sequence[Gate]) -> Verdicts:
+    return tuple((gate.name, gate.verdict) for gate in gates)

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hotcold.domain.canary.plan import CANARY_GATES, CANARY_NEEDED, CanaryPlan
 from hotcold.domain.latency import LATENCY_BUDGETS_MS
 from hotcold.domain.plan import SHADOW_GATES, SHADOW_NEEDED, Plan
 from hotcold.domain.shadow.limits import Limits
@@ -12,7 +13,10 @@ ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,60}$")]
 ShadowGate = Annotated[str, Field(json_schema_extra={"enum": list(SHADOW_GATES)})]
 LatencyBudget = Annotated[float, Field(json_schema_extra={"enum": list(LATENCY_BUDGETS_MS)})]
 
-_DEFAULT, _LIMITS = Plan(), Limits()
+CanaryGate = Annotated[str, Field(json_schema_extra={"enum": list(CANARY_GATES)})]
+SharePct = Annotated[int, Field(ge=1, le=100)]
+
+_DEFAULT, _LIMITS, _CANARY = Plan(), Limits(), CanaryPlan()
 
 
 class BlueGreenPlan(BaseModel):
@@ -145,3 +149,68 @@ class ShadowPlan(BaseModel):
             PlanError: the values contradict each other.
         """
         return Plan.from_json({"strategy": "shadow", **self.model_dump()})
+
+
+class CanarySteps(BaseModel):
+    """How the candidate's share grows; see `hotcold.domain.canary.plan.CanaryPlan`."""
+
+    model_config = ConfigDict(extra="forbid", title="Steps")
+
+    steps: list[SharePct] = Field(
+        list(_CANARY.steps), min_length=1, description="The candidate's share at each step, in percent, rising. 100 follows."
+    )
+    step_min_s: float = Field(
+        _CANARY.step_min_s, ge=0, le=604_800, description="Shortest time at a share that the edge has confirmed, in seconds."
+    )
+    step_min_requests: int = Field(
+        _CANARY.step_min_requests, ge=0, le=10**9, description="Fewest answers of the candidate in a step."
+    )
+    step_max_s: float = Field(
+        _CANARY.step_max_s,
+        gt=0,
+        le=604_800,
+        description="After so many seconds at a share without the evidence to go on, `on_unknown` decides.",
+    )
+    gates: list[CanaryGate] = Field(
+        list(CANARY_NEEDED),
+        min_length=1,
+        description="What has to be SAFE before a step ends. Any gate that says HARM ends it all the same.",
+    )
+    approvals: list[SharePct] = Field(
+        [], description="Shares that are entered only when a person agrees; 100 is all the traffic."
+    )
+    answer_s: float = Field(_CANARY.answer_s, gt=0, le=604_800, description="How long a person may take to answer, in seconds.")
+    on_no_answer: Literal["hold", "roll_back", "promote"] = Field(
+        "hold", description="Without an answer: go on asking, roll back, or promote."
+    )
+
+
+class PromotionPlan(ShadowPlan):
+    """How a version is promoted; see `hotcold.domain.plan.Plan`."""
+
+    model_config = ConfigDict(extra="forbid", title="Promotion plan")
+
+    strategy: Literal["canary", "blue_green"] = Field(
+        "canary", description="canary: a growing share of the entities, step by step. blue_green: all traffic at once."
+    )
+    shadow_first: bool = Field(
+        True, description="Compare on copies of live requests first; only a version that is SAFE there gets live requests."
+    )
+    canary: CanarySteps = Field(default_factory=CanarySteps, description="Steps, their evidence, and who is asked.")
+    bake_s: float = Field(
+        _DEFAULT.bake_s, ge=0, le=86_400, description="Seconds under full traffic before the candidate becomes champion."
+    )
+    max_bake_s: float = Field(
+        _DEFAULT.max_bake_s, ge=0, le=86_400, description="After so many seconds without evidence, `on_unknown` decides."
+    )
+    on_unknown: Literal["hold", "roll_back"] = Field(
+        "hold", description="Without the evidence to go on at the end of a step: ask a person, or roll back."
+    )
+
+    def to_plan(self) -> Plan:
+        """The plan as the state machine wants it.
+
+        Raises:
+            PlanError: the values contradict each other.
+        """
+        return Plan.from_json(self.model_dump())

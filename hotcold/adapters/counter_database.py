@@ -11,7 +11,7 @@ from sqlalchemy.engine import RowMapping
 
 from hotcold.adapters import release_tables as t
 from hotcold.adapters.database import DatabaseClient, upsert
-from hotcold.adapters.release_database import NODE_TIMEOUT_S
+from hotcold.adapters.release_reader import NODE_TIMEOUT_S
 from hotcold.domain.edge import cluster_name, shadow_name
 from hotcold.domain.edge_counters import ClusterCounters, Mark, NodeSum, Running
 from hotcold.domain.errors import EvidenceError

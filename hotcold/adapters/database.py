@@ -17,7 +17,7 @@ from hotcold.domain.errors import DatabaseError
 _BUSY_TIMEOUT_S = 5
 _CONNECT_TIMEOUT_S = 3
 # Layouts that only lack tables and columns, which `prepare` adds.
-_UPGRADED_BY_ADDING = frozenset({1, 2, 3})
+_UPGRADED_BY_ADDING = frozenset({1, 2, 3, 4})
 
 
 class Database:

@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 import yaml
 
-from hotcold.adapters.release_database import NODE_TIMEOUT_S, ReleaseDatabase
+from hotcold.adapters.release_database import ReleaseDatabase
+from hotcold.adapters.release_reader import NODE_TIMEOUT_S
 from hotcold.adapters.stack_environment import checkout_root
 from hotcold.adapters.stack_processes import WORK_POOL
 from hotcold.adapters.stack_record import StackRecord

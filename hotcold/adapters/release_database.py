@@ -8,83 +8,41 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from hotcold.adapters import release_tables as t
-from hotcold.adapters.database import DatabaseClient, upsert
+from hotcold.adapters.database import upsert
 from hotcold.adapters.desired_state import apply_instruction, lock_route, read_model_plan
+from hotcold.adapters.release_reader import Decision, Event, Lease, ReleaseReader
 from hotcold.domain.edge import refuse_name
-from hotcold.domain.errors import ActiveReleaseError, NothingToUndoError, ReleaseError, StaleControllerError
+from hotcold.domain.errors import (
+    ActiveReleaseError,
+    NothingToDecideError,
+    NothingToUndoError,
+    ReleaseError,
+    StaleControllerError,
+)
+from hotcold.domain.gate import Gate
 from hotcold.domain.instructions import Instruction
 from hotcold.domain.plan import Plan
 from hotcold.domain.release import Command, Observation, Phase, Release, advance
-from hotcold.domain.release_state import copies_requests
-from hotcold.domain.serving import ModelPlan, ModelStatus, Slot, worst_of
+from hotcold.domain.release_state import is_for_people, needs_champion
+from hotcold.domain.serving import ModelStatus, Slot
 
-NODE_TIMEOUT_S = 5.0
-
-
-@dataclass(frozen=True)
-class Lease:
-    """Who drives a release.
-
-    Args:
-        owner: the controller, for people.
-        expires_at: seconds since the epoch.
-        renewals: grows with each renewal.
-    """
-
-    owner: str
-    expires_at: float
-    renewals: int
+# Who asks for the database gets what it answers with it.
+__all__ = ["Decision", "Event", "Lease", "ReleaseDatabase"]
 
 
-@dataclass(frozen=True)
-class Event:
-    """One line of the audit.
-
-    Args:
-        at: seconds since the epoch.
-        actor: who did it.
-        phase: phase that was entered or stayed in.
-        split: candidate's desired share, in percent.
-        reason: why.
-        instructions: what was to be done.
-        release_id: release it belongs to.
-        verdict: of an evaluation, empty until there is one.
-    """
-
-    at: float
-    actor: str
-    phase: Phase
-    split: int
-    reason: str
-    instructions: tuple[str, ...]
-    release_id: str
-    verdict: str = ""
-
-
-class ReleaseDatabase(DatabaseClient):
+class ReleaseDatabase(ReleaseReader):
     """All that flows, agent and command line read and write.
 
     Args:
         url: SQLAlchemy URL; see `Database`.
     """
-
-    def read_plans(self) -> tuple[ModelPlan, ...]:
-        """Desired state of every model."""
-        with self._database.read() as connection:
-            models = connection.scalars(select(t.routes.c.model).order_by(t.routes.c.model)).all()
-            return tuple(read_model_plan(connection, model) for model in models)
-
-    def read_plan(self, model: str) -> ModelPlan:
-        """Desired state of one model; an unknown one is empty."""
-        with self._database.read() as connection:
-            return read_model_plan(connection, model)
 
     def write_status(
         self,
@@ -111,23 +69,6 @@ class ReleaseDatabase(DatabaseClient):
             connection.execute(delete(t.status).where(t.status.c.node == node))
             if rows:
                 connection.execute(insert(t.status), rows)
-
-    def read_status(self, model: str, now: float) -> ModelStatus | None:
-        """What the live nodes observed of a model; None if no node is live or one of them does not know the model."""
-        with self._database.read() as connection:
-            live = select(t.nodes.c.node).where(t.nodes.c.seen_at > now - NODE_TIMEOUT_S)
-            nodes = connection.scalars(live).all()
-            query = select(t.status.c.document).where(t.status.c.model == model, t.status.c.node.in_(nodes))
-            documents = connection.scalars(query).all()
-        if not nodes or len(documents) < len(nodes):
-            return None
-        return worst_of([t.status_of(document) for document in documents])
-
-    def read_edges(self, now: float) -> tuple[str, ...]:
-        """Addresses of the live nodes' edges."""
-        with self._database.read() as connection:
-            query = select(t.nodes.c.edge_url).where(t.nodes.c.seen_at > now - NODE_TIMEOUT_S).order_by(t.nodes.c.node)
-            return tuple(url for url in connection.scalars(query) if url)
 
     def start(self, model: str, version: int, plan: Plan, owner: str, now: float, lease_s: float) -> Release:
         """Open a release, or take over one of the same version whose controller is gone.
@@ -189,8 +130,10 @@ class ReleaseDatabase(DatabaseClient):
         champion = desired.slot(champion_slot).package if champion_slot else None
         if champion and champion.version == version:
             raise ReleaseError(f"{model} version {version} is the champion already; release another version")
-        if champion is None and copies_requests(plan):
-            raise ReleaseError(f"{model} has no champion to compare version {version} with; release one with `hotcold release`")
+        if champion is None and needs_champion(plan):
+            raise ReleaseError(
+                f"{model} has no champion to compare version {version} with; release a first one with the flow cut-over"
+            )
         slot = champion_slot.other if champion_slot else Slot.BLUE
         return Release(str(uuid.uuid4()), model, version, plan, slot, champion, ticked_at=now)
 
@@ -215,7 +158,16 @@ class ReleaseDatabase(DatabaseClient):
             )
         )
 
-    def commit(self, before: Release, after: Release, instructions: Sequence[Instruction], actor: str, now: float) -> Release:
+    def commit(
+        self,
+        before: Release,
+        after: Release,
+        instructions: Sequence[Instruction],
+        actor: str,
+        now: float,
+        decision: Decision | None = None,
+        gates: Sequence[Gate] = (),
+    ) -> Release:
         """Write one step of a release, with its desired state and its audit event, or nothing.
 
         Args:
@@ -224,6 +176,8 @@ class ReleaseDatabase(DatabaseClient):
             instructions: what `advance` gave; rows are written for those that are desired state.
             actor: who did it.
             now: seconds since the epoch.
+            decision: of a person, that is obeyed with this step, or came too late for it; it is obeyed once.
+            gates: what these say, for the audit.
 
         Returns:
             `after` with its new row version.
@@ -233,7 +187,39 @@ class ReleaseDatabase(DatabaseClient):
         """
         with self._database.write() as connection:
             lock_route(connection, before.model)
-            return self._write(connection, before, after, instructions, actor, now)
+            if decision:
+                taken = t.decisions.c.id == decision.id
+                connection.execute(update(t.decisions).where(taken).values(taken_at=now))
+            who = decision.actor if decision else actor
+            return self._write(connection, before, after, instructions, who, now, gates=gates)
+
+    def decide(self, model: str, command: Command, actor: str, reason: str, now: float) -> Release:
+        """Answer for a person who is asked; whoever drives the release obeys within a tick.
+
+        Args:
+            model: registered model name.
+            command: APPROVE, HOLD or ROLL_BACK; `undo` takes a release back without its driver.
+            actor: who decides.
+            reason: why.
+            now: seconds since the epoch.
+
+        Returns:
+            The release that is decided about.
+
+        Raises:
+            NothingToDecideError: nobody is asked.
+        """
+        with self._database.write() as connection:
+            lock_route(connection, model)
+            row = self._active_row(connection, model)
+            if row is None or not row["waiting"]:
+                seen = f"release {row['id'][:8]} is {row['phase']} and asks nobody" if row else "no release is under way"
+                raise NothingToDecideError(
+                    f"{model}: {seen}, so there is nothing to decide; see `hotcold status`, or end it with `hotcold rollback {model}`"
+                )
+            values = {"release_id": row["id"], "at": now, "actor": actor, "command": command.value, "reason": reason}
+            connection.execute(insert(t.decisions).values(**values))
+            return t.release_of(row)
 
     def _write(
         self,
@@ -244,6 +230,7 @@ class ReleaseDatabase(DatabaseClient):
         actor: str,
         now: float,
         reason: str = "",
+        gates: Sequence[Gate] = (),
     ) -> Release:
         written = replace(after, row_version=before.row_version + 1)
         ended = {} if after.active else {"ended_at": now}
@@ -271,9 +258,19 @@ class ReleaseDatabase(DatabaseClient):
                 instructions=[str(instruction) for instruction in instructions],
                 row_version=written.row_version,
                 verdict=after.verdict or "",
+                step=after.step,
+                settled=after.settled,
+                waiting=after.waiting,
+                gates=[asdict(gate) for gate in gates] or None,
+                told=not is_for_people(before, after),
             )
         )
         return written
+
+    def mark_told(self, event_id: int) -> None:
+        """People know of an event."""
+        with self._database.write() as connection:
+            connection.execute(update(t.events).where(t.events.c.id == event_id).values(told=True))
 
     def renew(self, release: Release, now: float, lease_s: float) -> None:
         """Say that the controller lives, and keep the time it counted.
@@ -292,6 +289,7 @@ class ReleaseDatabase(DatabaseClient):
                 .values(
                     in_phase_s=release.in_phase_s,
                     quiet_s=release.quiet_s,
+                    waited_s=release.waited_s,
                     ticked_at=release.ticked_at,
                     lease_expires_at=now + lease_s,
                     lease_renewals=t.releases.c.lease_renewals + 1,
@@ -351,47 +349,3 @@ class ReleaseDatabase(DatabaseClient):
         warm = row is not None and route.previous is not None and row["slot"] == route.champion and row["champion"]
         return row if warm else None
 
-    def read_release(self, release_id: str) -> Release:
-        """One release.
-
-        Raises:
-            ReleaseError: there is none of that id.
-        """
-        with self._database.read() as connection:
-            row = connection.execute(select(t.releases).where(t.releases.c.id == release_id)).mappings().one_or_none()
-        if row is None:
-            raise ReleaseError(f"there is no release {release_id}; see `hotcold status`")
-        return t.release_of(row)
-
-    def read_active(self) -> tuple[tuple[Release, Lease], ...]:
-        """Releases under way, with their controllers."""
-        with self._database.read() as connection:
-            rows = connection.execute(select(t.releases).where(t.releases.c.active_model.is_not(None))).mappings().all()
-        return tuple(
-            (t.release_of(row), Lease(row["lease_owner"], row["lease_expires_at"], row["lease_renewals"])) for row in rows
-        )
-
-    def read_releases(self, model: str, limit: int = 20) -> tuple[Release, ...]:
-        """The latest releases of a model, newest first."""
-        query = select(t.releases).where(t.releases.c.model == model).order_by(t.releases.c.created_at.desc()).limit(limit)
-        with self._database.read() as connection:
-            return tuple(t.release_of(row) for row in connection.execute(query).mappings())
-
-    def read_events(self, release_id: str) -> tuple[Event, ...]:
-        """The audit of one release, oldest first."""
-        query = select(t.events).where(t.events.c.release_id == release_id).order_by(t.events.c.id)
-        with self._database.read() as connection:
-            rows = connection.execute(query).mappings().all()
-        return tuple(
-            Event(
-                row["at"],
-                row["actor"],
-                Phase(row["phase"]),
-                row["split"],
-                row["reason"],
-                tuple(row["instructions"]),
-                row["release_id"],
-                row["verdict"],
-            )
-            for row in rows
-        )

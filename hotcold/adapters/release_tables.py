@@ -20,6 +20,8 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
+    true,
 )
 from sqlalchemy.engine import RowMapping
 
@@ -30,7 +32,7 @@ from hotcold.domain.release import Phase, Release
 from hotcold.domain.score_table import Pointer, ScoreTable, TableState
 from hotcold.domain.serving import ModelStatus, Route, RouteStatus, Slot, SlotPlan, SlotStatus
 
-LAYOUT_VERSION = 4
+LAYOUT_VERSION = 5
 
 metadata = MetaData()
 
@@ -60,6 +62,11 @@ releases = Table(
     # Of an evaluation; empty until there is one.
     Column("verdict", String(8), nullable=False, server_default=""),
     Column("quiet_s", Float, nullable=False, server_default="0"),
+    # Of a canary.
+    Column("step", Integer, nullable=False, server_default="0"),
+    Column("settled", Boolean, nullable=False, server_default=false()),
+    Column("waiting", Text, nullable=False, server_default=""),
+    Column("waited_s", Float, nullable=False, server_default="0"),
     Column("lease_owner", String(200), nullable=False),
     Column("lease_expires_at", Float, nullable=False),
     # Grows with each renewal, so that an agent can tell a living controller without comparing clocks.
@@ -83,6 +90,27 @@ events = Table(
     Column("instructions", JSON, nullable=False),
     Column("row_version", BigInteger, nullable=False),
     Column("verdict", String(8), nullable=False, server_default=""),
+    Column("step", Integer, nullable=False, server_default="0"),
+    # The edge had confirmed the split: evidence of this share begins here.
+    Column("settled", Boolean, nullable=False, server_default=false()),
+    Column("waiting", Text, nullable=False, server_default=""),
+    # What the gates said then; null where nobody asked them.
+    Column("gates", JSON),
+    # False: people are to be told, and have not been yet.
+    Column("told", Boolean, nullable=False, server_default=true()),
+)
+
+# What people decided, for whoever drives the release to obey.
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("release_id", String(36), ForeignKey("releases.id"), nullable=False, index=True),
+    Column("at", Float, nullable=False),
+    Column("actor", String(200), nullable=False),
+    Column("command", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("taken_at", Float),
 )
 
 routes = Table(
@@ -224,6 +252,10 @@ def release_values(release: Release) -> dict[str, Any]:
         "reason": release.reason,
         "verdict": release.verdict.value if release.verdict else "",
         "quiet_s": release.quiet_s,
+        "step": release.step,
+        "settled": release.settled,
+        "waiting": release.waiting,
+        "waited_s": release.waited_s,
     }
 
 
@@ -248,6 +280,10 @@ def release_of(row: RowMapping) -> Release:
         epoch=row["epoch"],
         row_version=row["row_version"],
         quiet_s=row["quiet_s"],
+        step=row["step"],
+        settled=row["settled"],
+        waiting=row["waiting"],
+        waited_s=row["waited_s"],
     )
 
 

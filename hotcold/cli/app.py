@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from hotcold.cli import demo, logs, release, scores, stack, status
+from hotcold.cli import decide, demo, logs, release, scores, stack, status
 from hotcold.domain.errors import ActiveReleaseError, HotcoldError
 
 FAILED = 1
@@ -26,6 +26,7 @@ app.command()(status.status)
 app.command()(logs.logs)
 app.command()(release.release)
 app.command()(release.rollback)
+app.command()(decide.decide)
 app.command()(demo.demo)
 app.add_typer(scores.app, name="scores")
 

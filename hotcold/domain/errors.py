@@ -16,6 +16,7 @@
     │   ├── PlanError                 the plan contradicts itself or has unknown keys
     │   ├── ActiveReleaseError        another release of the model is under way
     │   ├── NothingToUndoError        no earlier champion is warm
+    │   ├── NothingToDecideError      nobody is asked
     │   └── StaleControllerError      somebody else moved the release on
     ├── BatchError                a batch run cannot be planned or carried out as asked
     │   ├── BadInputError             rows or files that cannot be scored; names them
@@ -29,6 +30,7 @@
     ├── LabelError                late labels cannot be joined as asked, or a file of joined ones is damaged
     ├── RegistryError             the MLflow registry lacks something or cannot be reached
     ├── DatabaseError             the release database cannot be reached or has another layout
+    ├── NoticeError               people could not be told
     ├── EdgeError                 Envoy refused a configuration or did not confirm it
     ├── EvidenceError             evidence is missing or cannot be, or a test is asked for what it cannot tell
     └── StackError                a local process, port, folder or disk is not as it has to be
@@ -139,6 +141,10 @@ class NothingToUndoError(ReleaseError):
     """No earlier champion is warm, so there is nothing to go back to."""
 
 
+class NothingToDecideError(ReleaseError):
+    """No release of the model asks a person at the moment."""
+
+
 class StaleControllerError(ReleaseError):
     """Somebody else moved the release on since it was read."""
 
@@ -200,6 +206,10 @@ class RegistryError(HotcoldError):
 
 class DatabaseError(HotcoldError):
     """The release database cannot be reached or has another layout."""
+
+
+class NoticeError(HotcoldError):
+    """Neither a webhook nor a file took a notice; it is sent again later."""
 
 
 class EdgeError(HotcoldError):

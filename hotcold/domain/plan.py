@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from hotcold.domain.canary.plan import CanaryPlan
 from hotcold.domain.edge import refuse_mirror
 from hotcold.domain.errors import PlanError
 from hotcold.domain.latency import LATENCY_BUDGETS_MS
 from hotcold.domain.shadow.limits import Limits
 
-STRATEGIES = ("blue_green", "shadow")
+STRATEGIES = ("blue_green", "shadow", "canary")
 ON_UNKNOWN = ("hold", "roll_back")
 GATES = ("replica_health", "edge_probe")
 # What copies of live requests can tell of a candidate. The first are what it needs for the verdict SAFE unless the plan says
@@ -37,7 +38,8 @@ class Plan:
 
     Args:
         strategy: `blue_green`: all traffic moves at once, after smoke tests, and is watched for `bake_s`. `shadow`: no traffic
-            moves; the candidate gets copies of live requests until there is a verdict.
+            moves; the candidate gets copies of live requests until there is a verdict. `canary`: the candidate gets a growing share
+            of the entities, step by step.
         replicas: replicas of the candidate; all have to be ready before it gets traffic.
         package_timeout_s: longest time to build the package.
         ready_timeout_s: longest time until all replicas of the candidate are ready.
@@ -55,6 +57,8 @@ class Plan:
         shadow_gates: gates that have to be SAFE for the verdict SAFE.
         latency_budget_ms: an answer that takes as long or longer is slow; one of `LATENCY_BUDGETS_MS`.
         limits: what a comparison of the candidate with the champion tolerates.
+        shadow_first: begin a canary only with a candidate that copies of live requests found SAFE.
+        canary: steps of a canary.
     """
 
     strategy: str = "blue_green"
@@ -75,6 +79,8 @@ class Plan:
     shadow_gates: tuple[str, ...] = SHADOW_NEEDED
     latency_budget_ms: float = 50.0
     limits: Limits = field(default_factory=Limits)
+    shadow_first: bool = False
+    canary: CanaryPlan = field(default_factory=CanaryPlan)
 
     def __post_init__(self) -> None:
         self._require(self.strategy in STRATEGIES, "strategy", self.strategy, " or ".join(STRATEGIES))
@@ -108,7 +114,8 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain JSON values."""
-        return {**asdict(self), "required_gates": list(self.required_gates), "shadow_gates": list(self.shadow_gates)}
+        lists = {"required_gates": list(self.required_gates), "shadow_gates": list(self.shadow_gates)}
+        return {**asdict(self), **lists, "canary": self.canary.to_json()}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Plan:
@@ -124,6 +131,7 @@ class Plan:
         try:
             values |= {name: tuple(values[name]) for name in ("required_gates", "shadow_gates") if name in values}
             values |= {"limits": Limits.from_json(values["limits"])} if "limits" in values else {}
+            values |= {"canary": CanaryPlan.from_json(values["canary"])} if "canary" in values else {}
             return cls(**values)
         except TypeError as error:
             raise PlanError(f"plan: a value has the wrong type ({error}); see the defaults in Plan") from error

@@ -1,9 +1,11 @@
 """The state machine of a release: pure, total, idempotent.
 
-    packaging → deploying → smoke → cutover → baking → promoted
-        │           │         │        │         │         │
-        └───────────┴─────────┤        └─────────┴─────────┴→ rolling_back → rolled_back
-                              └→ rejected (before any traffic)            held: waits for a person
+    packaging → deploying → smoke → [shadow] → [canary, step by step] → cutover → baking → promoted
+        │           │         │         │             │                    │         │         │
+        └───────────┴─────────┤         └─────────────┴────────────────────┴─────────┴─────────┴→ rolling_back → rolled_back
+                              └→ rejected (before any traffic)                       held: has no driver, waits for a person
+
+What is in brackets depends on the plan. A canary that asks a person stays in its phase, where its gates go on being watched.
 
 A release by the plan `shadow` moves no traffic and ends with a verdict:
 
@@ -21,7 +23,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from hotcold.domain.gate import Verdict, first_harm, missing_evidence
+from hotcold.domain.canary.rules import watch_step
+from hotcold.domain.gate import first_harm, missing_evidence
 from hotcold.domain.instructions import (
     Deploy,
     Finish,
@@ -34,18 +37,23 @@ from hotcold.domain.instructions import (
     SetStage,
     Smoke,
 )
-from hotcold.domain.release_state import (
-    EXPOSED,
-    FINAL,
-    PATHS,
-    Command,
-    Observation,
-    Phase,
-    Release,
-    copies_requests,
-    moves_traffic,
+from hotcold.domain.release_moves import (
+    digest_of,
+    enter,
+    give_share,
+    go_on,
+    hold,
+    is_down,
+    is_left_alone,
+    reject,
+    reject_late,
+    retreat,
+    serves,
+    take_back,
 )
+from hotcold.domain.release_state import EXPOSED, FINAL, Command, Observation, Phase, Release, moves_traffic
 from hotcold.domain.serving import SlotStatus
+from hotcold.domain.shadow.rules import close_evaluation, watch_copies
 
 # Who asks for the state machine gets its states with it.
 __all__ = [
@@ -105,51 +113,49 @@ def guard(
         return release, ()
     reason = "the controller's lease ran out"
     if release.phase is Phase.SHADOW:
-        moved = _hold(release, f"{reason}; requests are no longer copied")
+        moved = hold(release, f"{reason}; requests are no longer copied")
     elif release.champion is None:
-        moved = _hold(release, f"{reason}; there is no champion to go back to")
+        moved = hold(release, f"{reason}; there is no champion to go back to")
     elif champion is None or champion.ready == 0:
-        moved = _hold(release, f"{reason}; the champion is not ready, so traffic stays")
+        moved = hold(release, f"{reason}; the champion is not ready, so traffic stays")
     else:
-        moved = replace(_hold(release, f"{reason}; traffic went back to the champion"), split=0)
+        moved = give_share(hold(release, f"{reason}; traffic went back to the champion"), 0)
     return moved, _instructions(release, moved, Observation())
 
 
 def _tick(release: Release, seen: Observation, now: float) -> Release:
     elapsed_s = min(max(now - release.ticked_at, 0.0), MAX_TICK_S) if release.ticked_at else 0.0
-    if release.phase is Phase.SHADOW and seen.edge_mirror != release.mirror_pct:
-        # Set, then verify at the edge, then start the clock; and stop it while the copies pause.
-        return replace(release, quiet_s=release.quiet_s + elapsed_s, ticked_at=now)
-    return replace(release, in_phase_s=release.in_phase_s + elapsed_s, quiet_s=0.0, ticked_at=now)
+    waited_s = release.waited_s + elapsed_s if release.waiting else 0.0
+    ticked = replace(release, ticked_at=now, waited_s=waited_s)
+    if _awaits_edge(release, seen):
+        # Set, then verify at the edge, then start the clock; and stop it while what was set is not so.
+        return replace(ticked, quiet_s=release.quiet_s + elapsed_s)
+    return replace(ticked, in_phase_s=release.in_phase_s + elapsed_s, quiet_s=0.0)
 
 
-def _enter(release: Release, phase: Phase, reason: str = "") -> Release:
-    return replace(release, phase=phase, reason=reason, in_phase_s=0.0, held_from=None)
-
-
-def _go_on(release: Release) -> Release:
-    """Enter the phase that comes next on the way of the plan's strategy."""
-    path = PATHS[release.plan.strategy]
-    phase = path[path.index(release.phase) + 1]
-    entered = _enter(release, phase)
-    if phase is Phase.CUTOVER:
-        return replace(entered, split=100, exposed=True)
-    return replace(entered, exposed=entered.exposed or phase is Phase.SHADOW)
-
-
-def _hold(release: Release, reason: str) -> Release:
-    return replace(_enter(release, Phase.HELD, reason), held_from=release.phase)
+def _awaits_edge(release: Release, seen: Observation) -> bool:
+    if release.phase is Phase.SHADOW:
+        return seen.edge_mirror != release.mirror_pct
+    return release.phase is Phase.CANARY and seen.edge_share != release.split
 
 
 def _obey(release: Release, seen: Observation) -> Release | None:
     if seen.command is Command.ROLL_BACK and _can_roll_back(release):
         # The agent moves traffic only to a slot that is ready, so a person may ask for this at any time.
-        return replace(_enter(release, Phase.ROLLING_BACK, seen.command_reason or "asked for"), split=0)
+        return take_back(release, seen.command_reason or "asked for")
     if seen.command is Command.RESUME and release.phase is Phase.HELD:
         if release.candidate is None:
-            return _enter(release, Phase.PACKAGING, seen.command_reason)
-        return _enter(release, Phase.CUTOVER if release.split else Phase.DEPLOYING, seen.command_reason)
+            return enter(release, Phase.PACKAGING, seen.command_reason)
+        return _resume(release, seen.command_reason)
     return None
+
+
+def _resume(release: Release, reason: str) -> Release:
+    """Where there is traffic, it is watched again at once; else the candidate is made ready and tested anew."""
+    if not release.split:
+        return enter(release, Phase.DEPLOYING, reason)
+    phase = Phase.CUTOVER if release.split == 100 else Phase.CANARY
+    return replace(enter(release, phase, reason), settled=False)
 
 
 def _can_roll_back(release: Release) -> bool:
@@ -161,170 +167,75 @@ def _can_roll_back(release: Release) -> bool:
 
 def _package(release: Release, seen: Observation) -> Release:
     if seen.package_failure:
-        return _reject(release, seen.package_failure)
+        return reject(release, seen.package_failure)
     if seen.package is None:
-        return _reject_late(release, release.plan.package_timeout_s, "the package was not built")
+        return reject_late(release, release.plan.package_timeout_s, "the package was not built")
     if release.champion is not None and seen.package.digest == release.champion.digest:
-        return _reject(release, f"{seen.package.tag} is the champion already")
-    return replace(_go_on(release), candidate=seen.package)
+        return reject(release, f"{seen.package.tag} is the champion already")
+    return replace(go_on(release), candidate=seen.package)
 
 
 def _deploy(release: Release, seen: Observation) -> Release:
     slot = seen.candidate
-    if slot is not None and slot.digest == _digest(release):
+    if slot is not None and slot.digest == digest_of(release):
         if slot.failure:
-            return _reject(release, slot.failure)
+            return reject(release, slot.failure)
         if slot.ready >= release.plan.replicas:
-            return _go_on(release)
-    ready = 0 if slot is None or slot.digest != _digest(release) else slot.ready
-    return _reject_late(release, release.plan.ready_timeout_s, f"{ready} of {release.plan.replicas} replicas became ready")
+            return go_on(release)
+    ready = 0 if slot is None or slot.digest != digest_of(release) else slot.ready
+    return reject_late(release, release.plan.ready_timeout_s, f"{ready} of {release.plan.replicas} replicas became ready")
 
 
 def _smoke(release: Release, seen: Observation) -> Release:
     if harm := first_harm(seen.smoke):
-        return _reject(release, harm.sentence)
+        return reject(release, harm.sentence)
     missing = missing_evidence(seen.smoke, SMOKE_GATES)
-    if not missing and _serves(release, seen.candidate):
-        return _go_on(release)
-    return _reject_late(release, release.plan.smoke_timeout_s, f"no evidence from {', '.join(missing) or 'the slot'}")
+    if not missing and serves(release, seen.candidate):
+        return go_on(release)
+    return reject_late(release, release.plan.smoke_timeout_s, f"no evidence from {', '.join(missing) or 'the slot'}")
 
 
 def _cut_over(release: Release, seen: Observation) -> Release:
-    if _is_down(release, seen.candidate):
-        return _retreat(release, seen, "no replica of the candidate is ready")
+    if is_down(release, seen.candidate):
+        return retreat(release, seen, "no replica of the candidate is ready")
     if seen.edge_share == 100:
-        return _go_on(release)
+        return replace(go_on(release), settled=True)
     if release.in_phase_s >= release.plan.route_timeout_s:
-        return _retreat(release, seen, f"the edge did not confirm the switch within {release.plan.route_timeout_s:g} s")
+        return retreat(release, seen, f"the edge did not confirm the switch within {release.plan.route_timeout_s:g} s")
     return release
 
 
 def _bake(release: Release, seen: Observation) -> Release:
     plan = release.plan
-    if _is_down(release, seen.candidate):
-        return _retreat(release, seen, "no replica of the candidate is ready")
+    if is_down(release, seen.candidate):
+        return retreat(release, seen, "no replica of the candidate is ready")
     if harm := first_harm(seen.gates):
-        return _retreat(release, seen, harm.sentence)
+        return retreat(release, seen, harm.sentence)
     missing = missing_evidence(seen.gates, plan.required_gates)
     if not missing and release.in_phase_s >= plan.bake_s and seen.edge_share == 100:
-        return _go_on(release)
+        return go_on(release)
     if release.in_phase_s < plan.max_bake_s:
         return release
     reason = f"no evidence from {', '.join(missing) or 'the edge'} within {plan.max_bake_s:g} s"
-    return _hold(release, reason) if plan.on_unknown == "hold" else _retreat(release, seen, reason)
-
-
-def _shadow(release: Release, seen: Observation) -> Release:
-    plan = release.plan
-    if reason := _end_of_candidate(release, seen):
-        return _conclude(release, Verdict.HARM, reason)
-    if harm := first_harm(seen.gates):
-        return _conclude(release, Verdict.HARM, harm.sentence)
-    if release.quiet_s >= plan.route_timeout_s:
-        return _give_up(release, seen)
-    lacking = _lacking(release, seen)
-    if not lacking and release.in_phase_s >= plan.shadow_min_s:
-        return _conclude(release, Verdict.SAFE, f"every gate is SAFE: {', '.join(plan.shadow_gates)}")
-    if release.in_phase_s < plan.shadow_max_s:
-        return release
-    return _conclude(release, Verdict.UNKNOWN, f"{lacking} within {plan.shadow_max_s:g} s")
-
-
-def _lacking(release: Release, seen: Observation) -> str:
-    """What is not there yet for the verdict SAFE; empty if nothing is."""
-    plan = release.plan
-    if missing := missing_evidence(seen.gates, plan.shadow_gates):
-        return f"no evidence from {', '.join(missing)}"
-    if (seen.pairs or 0) < plan.shadow_min_pairs:
-        return f"{seen.pairs or 0} of {plan.shadow_min_pairs} pairs"
-    return "" if seen.edge_mirror == release.mirror_pct else "no confirmation of the copies by the edge"
-
-
-def _end_of_candidate(release: Release, seen: Observation) -> str:
-    """Why there is no candidate left to compare; empty while there is one or it is not known.
-
-    Without a death it may be the edge that does not see its replicas for a moment.
-    """
-    slot = seen.candidate
-    if slot is None or slot.digest != _digest(release):
-        return ""
-    return slot.failure or ("no replica of the candidate is ready" if slot.restarts and _fails_alone(release, seen) else "")
-
-
-def _give_up(release: Release, seen: Observation) -> Release:
-    limit = f"within {release.plan.route_timeout_s:g} s"
-    if _fails_alone(release, seen):
-        return _conclude(release, Verdict.HARM, f"no replica of the candidate answered {limit}")
-    return _conclude(release, Verdict.UNKNOWN, f"the edge did not confirm the copies {limit}")
-
-
-def _fails_alone(release: Release, seen: Observation) -> bool:
-    """The candidate is known not to be ready, and it is not the edge's fault, since the champion is."""
-    return _is_down(release, seen.candidate) and seen.champion is not None and seen.champion.ready > 0
-
-
-def _conclude(release: Release, verdict: Verdict, reason: str) -> Release:
-    return replace(_enter(release, Phase.CLOSING, reason), verdict=verdict)
-
-
-def _close_evaluation(release: Release, seen: Observation) -> Release:
-    return _enter(release, Phase.EVALUATED, release.reason) if _is_left_alone(release, seen) else release
+    return hold(release, reason) if plan.on_unknown == "hold" else retreat(release, seen, reason)
 
 
 def _roll_back(release: Release, seen: Observation) -> Release:
-    return _enter(release, Phase.ROLLED_BACK, release.reason) if _is_left_alone(release, seen) else release
-
-
-def _is_left_alone(release: Release, seen: Observation) -> bool:
-    """The edge confirmed that the candidate gets no request any more, neither to answer nor as a copy."""
-    return seen.edge_share == 0 and (seen.edge_mirror == 0 or not copies_requests(release.plan))
+    return enter(release, Phase.ROLLED_BACK, release.reason) if is_left_alone(release, seen) else release
 
 
 def _stay(release: Release, _seen: Observation) -> Release:
     return release
 
 
-def _retreat(release: Release, seen: Observation, reason: str) -> Release:
-    """Give the traffic back to the champion, unless that would make it worse."""
-    if release.champion is None:
-        return _hold(release, f"{reason}; there is no champion to go back to")
-    if seen.champion is None:
-        return release
-    if seen.champion.ready == 0:
-        return _hold(release, f"{reason}; the champion is not ready either, so traffic stays")
-    return replace(_enter(release, Phase.ROLLING_BACK, reason), split=0)
-
-
-def _reject(release: Release, reason: str) -> Release:
-    """End before any request; a release that was exposed and resumed makes sure first that there are none left."""
-    return _enter(release, Phase.ROLLING_BACK if release.exposed else Phase.REJECTED, reason)
-
-
-def _reject_late(release: Release, limit_s: float, reason: str) -> Release:
-    return _reject(release, f"{reason} within {limit_s:g} s") if release.in_phase_s >= limit_s else release
-
-
-def _digest(release: Release) -> str:
-    return release.candidate.digest if release.candidate else ""
-
-
-def _serves(release: Release, slot: SlotStatus | None) -> bool:
-    return slot is not None and slot.digest == _digest(release) and slot.ready > 0 and not slot.failure
-
-
-def _is_down(release: Release, slot: SlotStatus | None) -> bool:
-    return slot is not None and not _serves(release, slot)
-
-
 _RULES: dict[Phase, Callable[[Release, Observation], Release]] = {
     Phase.PACKAGING: _package,
     Phase.DEPLOYING: _deploy,
     Phase.SMOKE: _smoke,
-    Phase.SHADOW: _shadow,
-    Phase.CLOSING: _close_evaluation,
+    Phase.SHADOW: watch_copies,
+    Phase.CLOSING: close_evaluation,
     Phase.EVALUATED: _stay,
-    # No plan leads here yet; a release that stands there waits for a person.
-    Phase.CANARY: _stay,
+    Phase.CANARY: watch_step,
     Phase.CUTOVER: _cut_over,
     Phase.BAKING: _bake,
     Phase.HELD: _stay,

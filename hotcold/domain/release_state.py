@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -34,21 +33,32 @@ class Phase(StrEnum):
 FINAL = frozenset({Phase.PROMOTED, Phase.ROLLED_BACK, Phase.REJECTED, Phase.EVALUATED})
 # Phases in which the candidate may hold traffic while a controller is needed to judge it.
 EXPOSED = frozenset({Phase.CANARY, Phase.CUTOVER, Phase.BAKING})
-# The way of a release that nothing disturbs, by the plan's strategy.
-PATHS: Mapping[str, tuple[Phase, ...]] = {
-    "blue_green": (Phase.PACKAGING, Phase.DEPLOYING, Phase.SMOKE, Phase.CUTOVER, Phase.BAKING, Phase.PROMOTED),
-    "shadow": (Phase.PACKAGING, Phase.DEPLOYING, Phase.SMOKE, Phase.SHADOW, Phase.CLOSING, Phase.EVALUATED),
-}
+_BEFORE = (Phase.PACKAGING, Phase.DEPLOYING, Phase.SMOKE)
+_TO_ALL = (Phase.CUTOVER, Phase.BAKING, Phase.PROMOTED)
+
+
+def phases_of(plan: Plan) -> tuple[Phase, ...]:
+    """The way of a release that nothing disturbs."""
+    if plan.strategy == "shadow":
+        return (*_BEFORE, Phase.SHADOW, Phase.CLOSING, Phase.EVALUATED)
+    if plan.strategy == "canary":
+        return (*_BEFORE, *((Phase.SHADOW,) if plan.shadow_first else ()), Phase.CANARY, *_TO_ALL)
+    return (*_BEFORE, *_TO_ALL)
 
 
 def moves_traffic(plan: Plan) -> bool:
     """A release by this plan may give its candidate live traffic."""
-    return not EXPOSED.isdisjoint(PATHS[plan.strategy])
+    return not EXPOSED.isdisjoint(phases_of(plan))
 
 
 def copies_requests(plan: Plan) -> bool:
-    """A release by this plan gives its candidate copies of live requests, so it needs a champion that gets them."""
-    return Phase.SHADOW in PATHS[plan.strategy]
+    """A release by this plan gives its candidate copies of live requests."""
+    return Phase.SHADOW in phases_of(plan)
+
+
+def needs_champion(plan: Plan) -> bool:
+    """A release by this plan compares its candidate with a champion that serves."""
+    return not {Phase.SHADOW, Phase.CANARY}.isdisjoint(phases_of(plan))
 
 
 class Command(StrEnum):
@@ -56,6 +66,8 @@ class Command(StrEnum):
 
     ROLL_BACK = "roll_back"
     RESUME = "resume"
+    APPROVE = "approve"
+    HOLD = "hold"
 
 
 @dataclass(frozen=True)
@@ -73,14 +85,19 @@ class Release:
         phase: where it stands.
         split: candidate's share that is desired, in percent.
         exposed: the candidate has been given requests at some time, to answer or as copies.
-        in_phase_s: time counted in this phase, seconds; in `shadow` only while the edge confirms the copies.
+        in_phase_s: time counted in this phase or step, seconds; in `shadow` and `canary` only while the edge confirms what is
+            desired.
         ticked_at: time of the last tick, seconds since the epoch.
         held_from: phase that was left for `held`.
         reason: why it stands where it stands.
         epoch: fence of the controller that may write.
         row_version: counts the changes.
         verdict: what an evaluation found; None until it has ended.
-        quiet_s: time counted in `shadow` since the edge last confirmed the copies, seconds.
+        quiet_s: time counted in `shadow` and `canary` since the edge last confirmed what is desired, seconds.
+        step: of a canary, 0 before the first; see `CanaryPlan.share`. It is kept while the release is held.
+        settled: the edge has confirmed the present split; the evidence of a step begins then.
+        waiting: why a person is asked; empty while nobody is.
+        waited_s: time counted since then, seconds.
     """
 
     id: str
@@ -101,6 +118,10 @@ class Release:
     row_version: int = 0
     verdict: Verdict | None = None
     quiet_s: float = 0.0
+    step: int = 0
+    settled: bool = False
+    waiting: str = ""
+    waited_s: float = 0.0
 
     @property
     def active(self) -> bool:
@@ -129,6 +150,7 @@ class Observation:
         command_reason: who asked, and why.
         edge_mirror: share of the scoring requests that Envoy confirmed to copy to the candidate, in percent.
         pairs: requests that both champion and candidate have answered since copies began.
+        requests: answers that the candidate has given in the present step of a canary.
     """
 
     package: PackageRef | None = None
@@ -142,3 +164,20 @@ class Observation:
     command_reason: str = ""
     edge_mirror: float | None = None
     pairs: int | None = None
+    requests: int | None = None
+
+
+def is_news(before: Release, after: Release) -> bool:
+    """Whether a step has to be written with an event of its own, or only the time has gone on."""
+    return _told(before) != _told(after)
+
+
+def _told(release: Release) -> tuple[object, ...]:
+    return (release.phase, release.split, release.step, release.settled, release.waiting)
+
+
+def is_for_people(before: Release, after: Release) -> bool:
+    """Whether people are to be told of a step: the release has ended, goes back, lost its driver, or asks them."""
+    if after.phase is not before.phase and after.phase in FINAL | {Phase.HELD, Phase.ROLLING_BACK}:
+        return True
+    return bool(after.waiting) and after.waiting != before.waiting

@@ -1,0 +1,62 @@
+"""Promote a version: copies first, then a growing share of the live requests, and all of them if every gate is SAFE."""
+
+from typing import Annotated
+
+from prefect import State, flow
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from hotcold.domain.release import FINAL, Phase, Release
+from hotcold.settings import Settings
+from tasks.comparison import compare_release, require_prediction_log
+from tasks.context import open_registry
+from tasks.driver import ReleaseDriver
+from tasks.forms import ModelName, PromotionPlan
+from tasks.promotion_report import publish_forecast, publish_timeline
+from tasks.reporting import publish_release_report
+from tasks.shadow_report import log_shadow_if_reachable, publish_shadow_report
+
+Version = Annotated[int | None, Field(ge=1)]
+
+
+@flow(name="promote-model", flow_run_name="promote {model}", persist_result=False)
+def promote_model(model: ModelName = "flights", version: Version = None, plan: PromotionPlan = PromotionPlan()) -> State:
+    """Bring a version to all live traffic, step by step, and back again at the first harm.
+
+    The idle slot gets the package and is smoke-tested. Then copies of live requests tell whether it may have real ones. Then its
+    share grows as the plan says; at each step the gates have to be SAFE, and where the plan says so a person is asked, here in
+    the UI. Harm at any time gives all traffic and all scores back to the champion. A run that dies is gone on with by the next.
+
+    Args:
+        model: Registered model name.
+        version: Registry version; empty: the one with the alias `candidate`.
+        plan: Steps, gates, limits and approvals.
+    """
+    require_prediction_log()
+    wanted = plan.to_plan()
+    candidate = open_registry().resolve(model, version, alias="candidate")
+    publish_forecast(model, wanted)
+    driver = ReleaseDriver(Settings())
+    try:
+        release = driver.drive(driver.open_release(model, candidate, wanted))
+        events, gates = driver.database.read_events(release.id), driver.gates
+    finally:
+        driver.close(model)
+    publish_release_report(release, events, gates)
+    publish_timeline(release, events)
+    if report := compare_release(release, events, gates):
+        log_shadow_if_reachable(report)
+        publish_shadow_report(report)
+    return _state_of(release)
+
+
+def _state_of(release: Release) -> State:
+    candidate = release.candidate.tag if release.candidate else f"version {release.version}"
+    if release.phase is Phase.PROMOTED:
+        return Completed(message=f"{candidate} is the champion of {release.model}")
+    if release.phase in FINAL:
+        return Failed(message=f"{candidate} was {release.phase.value.replace('_', ' ')}: {release.reason}")
+    return Failed(
+        message=f"{candidate} is {release.phase.value}: {release.reason or 'another controller drives it'}. "
+        f"Start promote-model again to go on, or roll-back to end it."
+    )
