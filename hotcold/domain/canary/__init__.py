@@ -1,0 +1,8 @@
+"""The staged canary: the candidate gets a growing share of the live requests, a step at a time, while gates watch it.
+
+spans       when the edge gave the candidate which share
+counts      what was counted of served answers: integers that add up
+counting    from answers to counts, a window at a time
+judgement   gates, and what they rest on
+forecast    how long a step takes until a rise of errors is told
+"""
