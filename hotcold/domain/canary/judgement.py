@@ -29,6 +29,7 @@ from hotcold.domain.shadow.judgement import (
     NOT_LOGGED,
     TORN,
     UNREADABLE,
+    WORST_SEGMENT,
     judge_worst,
     p99_test,
     share_test,
@@ -38,6 +39,8 @@ from hotcold.domain.shadow.limits import Limits
 
 # What is in such a file, nobody knows.
 _DAMAGE = (TORN, MISSING, UNREADABLE)
+# What compares the sides by the draw: if that is not what it should be, HARM means as little as SAFE.
+_DRAWN = ("error_ratio", "score_shift", "log_loss", "accuracy", WORST_SEGMENT)
 _OF_LABELS = {"log_loss": (LABELS_CONTRADICT, LABELS_UNREADABLE), "accuracy": (LABELS_CONTRADICT, LABELS_UNREADABLE)}
 
 
@@ -79,10 +82,13 @@ def judge(counts: CanaryCounts, limits: Limits, more: CanaryLimits | None = None
     logs = {name: log_mean_exp(np.array(tuple(by_signal.values()))) for name, by_signal in segments.items()}
     stand_out = rejected_segments(logs, limits.alpha / 2)
     worst = judge_worst({name: _strongest(segments[name]) for name in stand_out}, len(segments))
-    doubts = _doubts(counts, more)
-    if ratio.verdict is Verdict.HARM:
-        doubts = (*doubts, f"{ratio.signal} is an alarm, which makes all of this invalid")
-    gates = (*(finding.to_gate() for finding in findings), worst)
+    alarm = (
+        (f"{ratio.signal} is an alarm, so the sides were not drawn as the split says",) if ratio.verdict is Verdict.HARM else ()
+    )
+    doubts = (*_doubts(counts, more), *alarm)
+    gates = [*(finding.to_gate() for finding in findings), worst]
+    if alarm:
+        gates = [_void(gate) if gate.name in _DRAWN else gate for gate in gates]
     return Judgement(
         tuple(_sound(gate, counts, doubts) for gate in gates),
         findings,
@@ -152,6 +158,10 @@ def _doubts(counts: CanaryCounts, more: CanaryLimits) -> tuple[str, ...]:
 
 def _named(counts: CanaryCounts, reasons: Iterable[str]) -> tuple[str, ...]:
     return tuple(f"{counts.left_out[reason]:,} {reason}" for reason in reasons if counts.left_out.get(reason))
+
+
+def _void(gate: Gate) -> Gate:
+    return replace(gate, verdict=Verdict.UNKNOWN)
 
 
 def _sound(gate: Gate, counts: CanaryCounts, doubts: tuple[str, ...]) -> Gate:

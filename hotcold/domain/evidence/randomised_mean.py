@@ -48,6 +48,8 @@ _SIZES = np.geomspace(0.01, 0.95, 12)
 _CENTRES = np.linspace(-0.9, 0.9, 7)
 # Values are rounded on both sides, each weighted by the inverse of its chance to be seen.
 _ROUNDING = 2 * ROUNDING
+# Of the search for a bound, which is found to a few millionths.
+_STEPS = 20
 # Of values in [-1, 1], no mean can change by more; exactly this cannot be tested.
 _MOST = 2.0 - 1e-6
 
@@ -112,7 +114,9 @@ class RandomisedMeanTest:
         verdict, total, limit = self._verdict(wealth, values.invalid), candidate + champion, self.limit * self.per
         lower, upper = self._bounds(values)
         effect, scale = _effect(values), self._half * self.per
-        cut = f", {values.clipped:,} of them cut off at {number(self.lowest)} or {number(self.highest)}" if values.clipped else ""
+        cut = (
+            f", {values.clipped:,} of them cut off at {number(self.lowest)} or {number(self.highest)}" if values.clipped else ""
+        )
         return Finding(
             signal=self.signal,
             verdict=verdict,
@@ -160,9 +164,9 @@ class RandomisedMeanTest:
         """In halves of the range; its ends without evidence."""
         needed = threshold(self.alpha / 2 if self.two_sided else self.alpha)
         seen = _seen(values)
-        low = last_true(lambda change: log_mean_exp(_bets(seen, change)) >= needed, -_MOST, _MOST)
+        low = last_true(lambda change: log_mean_exp(_bets(seen, change)) >= needed, -_MOST, _MOST, _STEPS)
         mirrored = {share_pct: tuple((-nodes, weights) for nodes, weights in sides) for share_pct, sides in seen.items()}
-        high = -last_true(lambda change: log_mean_exp(_bets(mirrored, change)) >= needed, -_MOST, _MOST)
+        high = -last_true(lambda change: log_mean_exp(_bets(mirrored, change)) >= needed, -_MOST, _MOST, _STEPS)
         return max(low - _ROUNDING, -2.0), min(high + _ROUNDING, 2.0)
 
 
@@ -206,7 +210,7 @@ def _gains(values: NDArray[np.float64], share_pct: int, change: float, is_candid
     least = -np.maximum((1 + centre) / share, (1 - centre) / (1 - share))
     stake = (weight * (values - centre) - least) / (change - least)
     gains = np.log((1 - _SIZES)[:, np.newaxis, np.newaxis] + _SIZES[:, np.newaxis, np.newaxis] * stake)
-    return gains.reshape(-1, len(values))
+    return gains.reshape(len(_SIZES) * len(_CENTRES), len(values))
 
 
 def _seen(values: SplitValues) -> _Seen:
