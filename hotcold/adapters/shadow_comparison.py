@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -151,10 +151,22 @@ def complete_window(counted: WindowCounts, joined: JoinedWindow, labels: WindowL
         labels: those that cannot be used.
         span: archives that nobody could read.
     """
-    damage = {**joined.damage, **labels.trouble}
+    counts = replace(counted.counts, left_out=joined.left_out)
+    return replace(counted, counts=counts, damage=all_damage(joined.damage, labels, span))
+
+
+def all_damage(of_log: Mapping[str, Mapping[str, int]], labels: WindowLabels, span: Span) -> dict[str, dict[str, int]]:
+    """All that is wrong with the files of a window, by reason and by the file that tells.
+
+    Args:
+        of_log: what is wrong with log segments.
+        labels: those that cannot be used.
+        span: archives that nobody could read.
+    """
+    damage = {reason: dict(files) for reason, files in {**of_log, **labels.trouble}.items()}
     if span.unreadable:
-        damage[UNREADABLE] = {**damage.get(UNREADABLE, {}), **dict.fromkeys(span.unreadable, 1)}
-    return replace(counted, counts=replace(counted.counts, left_out=joined.left_out), damage=damage)
+        damage.setdefault(UNREADABLE, {}).update(dict.fromkeys(span.unreadable, 1))
+    return damage
 
 
 @dataclass

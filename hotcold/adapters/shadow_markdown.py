@@ -41,10 +41,10 @@ def shadow_markdown(report: ShadowReport) -> str:
 
 def _verdict(report: ShadowReport) -> tuple[str, ...]:
     return (
-        f"# {_text(headline(report))}",
-        f"Shadow comparison of {_text(report.model)}, from {_text(report.source.value)}: {_text(described_window(report))}.",
+        f"# {text_markdown(headline(report))}",
+        f"Shadow comparison of {text_markdown(report.model)}, from {text_markdown(report.source.value)}: {text_markdown(described_window(report))}.",
         "## Why",
-        _text(tell_why(report)),
+        text_markdown(tell_why(report)),
         "## What this means",
         _list(tell_consequences(report)),
     )
@@ -53,48 +53,53 @@ def _verdict(report: ShadowReport) -> tuple[str, ...]:
 def _numbers(report: ShadowReport, pictures: Mapping[str, Picture]) -> tuple[str, ...]:
     return (
         "## Checks",
-        _table(gates_table(report)),
+        table_markdown(gates_table(report)),
         _picture(pictures.get(CHECKS)),
         "## Numbers",
-        _table(facts_table(report)),
+        table_markdown(facts_table(report)),
         _picture(pictures.get(SCORES)),
-        _table(times_table(report)),
+        table_markdown(times_table(report)),
         _picture(pictures.get(TIMES)),
-        _table(labels_table(report)),
-        _table(segments_table(report, MOST_SEGMENTS)),
+        table_markdown(labels_table(report)),
+        table_markdown(segments_table(report, MOST_SEGMENTS)),
         _picture(pictures.get(SEGMENTS)),
-        _table(left_out_table(report)),
+        table_markdown(left_out_table(report)),
     )
 
 
 def _background(report: ShadowReport) -> tuple[str, ...]:
-    return ("## How to read this", _list(reading_guide(report)), "## Where it comes from", _table(provenance_table(report)))
+    return (
+        "## How to read this",
+        _list(reading_guide(report)),
+        "## Where it comes from",
+        table_markdown(provenance_table(report)),
+    )
 
 
-def _table(table: Table | None) -> str:
-    """Markdown's tables have no captions; it becomes a line above."""
+def table_markdown(table: Table | None) -> str:
+    """A table with its caption, which becomes a line above, since Markdown has none; empty for no table."""
     if table is None:
         return ""
     rule = ["---:" if place >= table.numeric else "---" for place in range(len(table.columns))]
     lines = (_row(table.columns), f"|{'|'.join(rule)}|", *(_row(row) for row in table.rows))
-    return f"**{_text(table.caption)}**\n\n" + "\n".join(lines)
+    return f"**{text_markdown(table.caption)}**\n\n" + "\n".join(lines)
 
 
 def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(_MARKS[cell] if isinstance(cell, Verdict) else _text(cell) for cell in cells)} |"
+    return f"| {' | '.join(_MARKS[cell] if isinstance(cell, Verdict) else text_markdown(cell) for cell in cells)} |"
 
 
 def _list(parts: Iterable[str]) -> str:
-    return "\n".join(f"- {_text(part)}" for part in parts)
+    return "\n".join(f"- {text_markdown(part)}" for part in parts)
 
 
 def _picture(picture: Picture | None) -> str:
     if picture is None:
         return ""
-    return f"![{_text(picture.alt)}](data:image/png;base64,{base64.b64encode(picture.content).decode()})"
+    return f"![{text_markdown(picture.alt)}](data:image/png;base64,{base64.b64encode(picture.content).decode()})"
 
 
-def _text(words: object) -> str:
+def text_markdown(words: object) -> str:
     """Words that may come from outside, so that the page shows them as they are, and makes no link of them."""
     shown = html.escape(visible(words), quote=False)
     for mark in ("\\", "|", "`", "*", "_", "[", "]", "~"):

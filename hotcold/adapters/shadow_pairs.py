@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 from numpy.typing import NDArray
 
+from hotcold.adapters.answer_columns import (
+    GOOD,
+    arrived_us,
+    entity_keys,
+    labels_of,
+    score_counts,
+    segment_codes,
+    stages_us,
+    within,
+)
 from hotcold.adapters.prediction_reader import Place, PredictionReader, Window
 from hotcold.domain.package import PackageRef
 from hotcold.domain.prediction import SegmentName
@@ -28,11 +36,10 @@ from hotcold.domain.shadow.judgement import (
     TORN,
     UNREADABLE,
 )
-from hotcold.domain.shadow.pairs import NO_ENTITY, Pairs, Side
+from hotcold.domain.shadow.pairs import Pairs, Side
 
 # Copies arrive just after their originals, by clocks that differ; a pair further apart is not found.
 SLACK_S = 5.0
-_GOOD = 200
 # A log segment is closed when it is this old, or soon after.
 _LASTS_S = 600.0
 _KEYS = ("request_id", "at", "status", "shadow", "tester", "entity", "segment", "scores", "features_hash")
@@ -117,7 +124,7 @@ def read_answers(
             found.note(MISSING, place.name.file, place.missing)
         found.tables.setdefault(piece.origin.digest, []).append(piece.table)
         found.schemas[piece.origin.digest] = piece.origin.schema
-        found.not_logged += int(pc.sum(piece.table.filter(_within(piece.table, since_s, until_s))["dropped"]).as_py() or 0)
+        found.not_logged += int(pc.sum(piece.table.filter(within(piece.table, since_s, until_s))["dropped"]).as_py() or 0)
     for file in reader.unreadable:
         name = SegmentName.parse(file)
         if name is None or name.started_s >= since_s - _LASTS_S:
@@ -158,11 +165,6 @@ def _evidence(table: pa.Table, is_candidate: bool) -> pa.Table:
     return table.filter(pc.and_(chosen, pc.invert(table["tester"])))
 
 
-def _within(table: pa.Table, since_s: int, until_s: int) -> Any:
-    at = table["at"].cast(pa.int64())
-    return pc.and_(pc.greater_equal(at, since_s * 1_000_000), pc.less(at, until_s * 1_000_000))
-
-
 def together(tables: Sequence[pa.Table], columns: Sequence[str] = NEEDED_COLUMNS) -> pa.Table:
     """One table of several, which may be none.
 
@@ -187,13 +189,13 @@ def _join(
     place = np.full(size, -1, dtype=np.int64)
     place[others] = np.arange(len(others))
     inside, copied_inside = (
-        _within(table, since_s, until_s).combine_chunks().to_numpy(zero_copy_only=False) for table in (champion, candidate)
+        within(table, since_s, until_s).combine_chunks().to_numpy(zero_copy_only=False) for table in (champion, candidate)
     )
     once = (times[own] == 1) & (answers[own] <= 1)
     found = np.flatnonzero(inside & once & (answers[own] == 1))
     partner = place[own[found]]
     # Whether a pair that is further apart is seen at all depends on the window; so it never counts.
-    close = np.abs(_micros(candidate)[partner] - _micros(champion)[found]) <= SLACK_S * 1e6
+    close = np.abs(arrived_us(candidate)[partner] - arrived_us(champion)[found]) <= SLACK_S * 1e6
     apart, found, partner = int(np.count_nonzero(~close)), found[close], partner[close]
     left_out = {
         ONLY_CHAMPION: int(np.count_nonzero(inside & once & (answers[own] == 0))),
@@ -201,14 +203,9 @@ def _join(
         REPEATED: int(np.count_nonzero(inside & ~once)),
         APART: apart,
     }
-    order = np.argsort(_micros(champion)[found], kind="stable")
+    order = np.argsort(arrived_us(champion)[found], kind="stable")
     pairs, refused = pair_rows(champion.take(found[order]), candidate.take(partner[order]), labels, same_schema)
     return JoinedWindow(pairs, left_out | refused)
-
-
-def _micros(table: pa.Table) -> NDArray[np.int64]:
-    found: NDArray[np.int64] = table["at"].cast(pa.int64()).to_numpy()
-    return found
 
 
 def pair_rows(
@@ -226,8 +223,8 @@ def pair_rows(
         The pairs, and how many were none after all, by reason.
     """
     same = _same_features(champion, candidate) if same_schema else np.full(len(champion), True)
-    sizes = [_sizes(table) for table in (champion, candidate)]
-    good = [table["status"].to_numpy() == _GOOD for table in (champion, candidate)]
+    sizes = [score_counts(table) for table in (champion, candidate)]
+    good = [table["status"].to_numpy() == GOOD for table in (champion, candidate)]
     shaped = ~(good[0] & good[1]) | (sizes[0] == sizes[1])
     refused = {OTHER_REQUEST: int(np.count_nonzero(~same)), OTHER_SHAPE: int(np.count_nonzero(same & ~shaped))}
     kept = same & shaped
@@ -235,11 +232,11 @@ def pair_rows(
         champion, candidate = champion.filter(pa.array(kept)), candidate.filter(pa.array(kept))
         sizes, good = [size[kept] for size in sizes], [answered[kept] for answered in good]
     compared = good[0] & good[1] & (sizes[0] > 0)
-    segment, names = _segments(champion["segment"])
-    label, delay_s = _labels_of(champion["request_id"], labels)
+    segment, names = segment_codes(champion["segment"])
+    label, delay_s = labels_of(champion["request_id"], labels)
     pairs = Pairs(
-        arrived_us=_micros(champion),
-        entity=_entity_keys(champion["entity"]),
+        arrived_us=arrived_us(champion),
+        entity=entity_keys(champion["entity"]),
         segment=segment,
         segments=names,
         rows=np.where(compared, sizes[0], 0),
@@ -258,45 +255,10 @@ def _same_features(champion: pa.Table, candidate: pa.Table) -> NDArray[np.bool_]
     return same
 
 
-def _sizes(table: pa.Table) -> NDArray[np.int64]:
-    lengths = pc.fill_null(pc.list_value_length(table["scores"]), 0)
-    return np.asarray(lengths.to_numpy(), dtype=np.int64)
-
-
 def _side(table: pa.Table, good: NDArray[np.bool_], compared: NDArray[np.bool_]) -> Side:
     scores = table["scores"].combine_chunks()
     flat = pc.list_flatten(scores if compared.all() else scores.filter(pa.array(compared)))
-    stages = [pc.fill_null(table[name], 0).to_numpy() for name in ("pre_us", "infer_us", "post_us")]
-    return Side(good, flat.to_numpy(zero_copy_only=False), np.stack(stages, axis=1))
-
-
-def _entity_keys(entities: pa.ChunkedArray) -> NDArray[np.uint64]:
-    """64-bit keys; two entities share one with a probability of 3e-8 among a million."""
-    coded = entities.combine_chunks().dictionary_encode()
-    keys = [NO_ENTITY, *(xxhash.xxh3_64_intdigest(name) or 1 for name in coded.dictionary.cast(pa.binary()).to_pylist())]
-    places = pc.fill_null(pc.add(coded.indices, 1), 0).to_numpy(zero_copy_only=False)
-    found: NDArray[np.uint64] = np.array(keys, dtype=np.uint64)[places]
-    return found
-
-
-def _segments(segments: pa.ChunkedArray) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    coded = pc.fill_null(segments.combine_chunks(), "").dictionary_encode()
-    return coded.indices.to_numpy().astype(np.int64), tuple(coded.dictionary.to_pylist())
-
-
-def _labels_of(ids: pa.ChunkedArray, labels: pa.Table | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    nothing = np.full(len(ids), np.nan, dtype=np.float32)
-    if labels is None or not len(labels):
-        return nothing, nothing
-    places = pc.index_in(ids.combine_chunks(), value_set=labels["request_id"].combine_chunks())
-    known = places.is_valid().to_numpy(zero_copy_only=False)
-    rows = places.drop_null().to_numpy()
-    found = []
-    for name in ("label", "delay_s"):
-        values = nothing.copy()
-        values[known] = labels[name].to_numpy()[rows]
-        found.append(values)
-    return found[0], found[1]
+    return Side(good, flat.to_numpy(zero_copy_only=False), stages_us(table))
 
 
 def first_copy_s(source: PairSource, since_s: float, until_s: float) -> float | None:

@@ -15,12 +15,14 @@ that were slow. A pair counts once for each entity, or a closed second once with
     split_counts                integers by side and by the candidate's share
     latency_counts              integers by bin
     value_counts                integers for values in [-1, 1], on a grid that keeps their mean
+    split_values                the same by side and by the candidate's share
     odds_mixture, beta_mixture  the two e-processes for yes-or-no observations
     quantile_evidence, bets     the e-processes for a quantile and for a mean
     error_ratio                 does the candidate fail more often than the champion?
     exceedance                  is a share above what is allowed: slow answers, failures?
     quantile_bounds             is a latency quantile above the champion's?
     paired_mean, flips          do scores, decisions or losses differ by more than is tolerated?
+    randomised_mean             the same where each entity is on one side, by a draw
     discordant                  on late labels, who is right where the two disagree?
     sample_ratio                does traffic arrive as the split says? If not, nothing above means anything
     multiplicity                which of many segments stand out

@@ -10,13 +10,14 @@ _STEPS = 48
 LEAST_RATIO, GREATEST_RATIO = 1e-6, 1e6
 
 
-def last_true(holds: Callable[[float], bool], low: float, high: float) -> float:
+def last_true(holds: Callable[[float], bool], low: float, high: float, steps: int = _STEPS) -> float:
     """The largest value, up to the precision, at which something still holds.
 
     Args:
         holds: true up to some value, false above it.
         low: lower end of the search.
         high: upper end of the search.
+        steps: each halves what is left of it.
 
     Returns:
         A value at which it holds, so that a bound errs towards saying less; `low` if it holds nowhere, `high` if everywhere.
@@ -25,7 +26,7 @@ def last_true(holds: Callable[[float], bool], low: float, high: float) -> float:
         return low
     if holds(high):
         return high
-    for _ in range(_STEPS):
+    for _ in range(steps):
         middle = (low + high) / 2
         if holds(middle):
             low = middle

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from hotcold.domain.evidence.arguments import require, require_share, threshold
 from hotcold.domain.evidence.bets import bet_sizes, log_gains, lower_bound
 from hotcold.domain.evidence.finding import Finding, decide, explain, number, quantity
-from hotcold.domain.evidence.forecast import observations_needed
+from hotcold.domain.evidence.forecast import first_decisive, observations_needed
 from hotcold.domain.evidence.odds_mixture import log_mixture
 from hotcold.domain.evidence.value_counts import NODES, ROUNDING, UNITS, ValueCounts, count_values
 from hotcold.domain.gate import Verdict
@@ -115,11 +115,24 @@ class MeanTest:
                 lambda times: self._verdict(wealth, counts.invalid, times) is not Verdict.UNKNOWN, total
             ),
             alpha=self.alpha,
-            why=_explain_two_sided(verdict, limit, self.unit) if self.two_sided else explain(verdict, limit, limit, self.unit),
+            why=explain_two_sided(verdict, limit, self.unit) if self.two_sided else explain(verdict, limit, limit, self.unit),
             seen=self._describe(counts),
             caveat=f"{counts.invalid:,} values were no numbers that can be, so it cannot be SAFE" if counts.invalid else "",
             floor=-limit if self.two_sided else None,
         )
+
+    def observations_to_tell(self, like: ValueCounts) -> int | None:
+        """Observations until this test gives its verdict, before anything was seen.
+
+        Args:
+            like: how values are assumed to be distributed; only their proportions matter.
+
+        Returns:
+            Where the evidence of the expected values suffices, to about 1 %; None if a billion would not tell.
+        """
+        require(like.total > 0, "assumed values", like.total, "one at least")
+        wealth = self._wealth(like) / like.total
+        return first_decisive(lambda total: self._verdict(wealth, like.invalid, total) is not Verdict.UNKNOWN)
 
     @cached_property
     def _values(self) -> NDArray[np.float64]:
@@ -192,7 +205,8 @@ class MeanTest:
         return f"{counts.total:,} {self.counted}{clipped if counts.clipped else ''}"
 
 
-def _explain_two_sided(verdict: Verdict, limit: float, unit: str) -> str:
+def explain_two_sided(verdict: Verdict, limit: float, unit: str) -> str:
+    """Why a test that looks for too much in either direction came to its verdict; `limit` is in the given unit."""
     within = f"between {number(-limit)} and {quantity(limit, unit)}"
     if verdict is Verdict.HARM:
         return f"No value within the bounds is {within}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Protocol, Self, TypeVar
 
 from hotcold.domain.evidence.discordant import DiscordantCounts
 from hotcold.domain.evidence.latency_counts import LatencyCounts, no_latencies
@@ -120,14 +121,27 @@ class Comparison:
             reason: self.left_out.get(reason, 0) + other.left_out.get(reason, 0)
             for reason in sorted({*self.left_out, *other.left_out})
         }
-        return replace(self, **sums, **merged, segments=_merge_segments(self.segments, other.segments), left_out=left_out)
+        return replace(self, **sums, **merged, segments=merge_segments(self.segments, other.segments), left_out=left_out)
 
 
 _SUMS = ("pairs", "scored", "agreed", "entities", "labelled")
 _MERGED = ("change", "flips", "loss", "accuracy", "errors", "slow", "champion", "candidate", "delays")
 
 
-def _merge_segments(own: Mapping[str, SegmentCounts], more: Mapping[str, SegmentCounts]) -> dict[str, SegmentCounts]:
+class _Mergeable(Protocol):
+    def merge(self, other: Self, /) -> Self: ...
+
+
+_Counts = TypeVar("_Counts", bound=_Mergeable)
+
+
+def merge_segments(own: Mapping[str, _Counts], more: Mapping[str, _Counts]) -> dict[str, _Counts]:
+    """Counts of both by segment; beyond MAX_SEGMENTS names they are counted as one.
+
+    Args:
+        own: by name.
+        more: by name.
+    """
     merged = dict(own)
     for name, counts in more.items():
         known = name in merged or len(merged) < MAX_SEGMENTS

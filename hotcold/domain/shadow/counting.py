@@ -6,7 +6,7 @@ are, and everything else as counts already.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -119,8 +119,8 @@ def count_window(pairs: Pairs, limits: Limits, budget_us: float) -> WindowCounts
     slow = (total_us[1] >= budget_us).astype(np.float64)
     counts = replace(
         counts,
-        errors=count_values(_by_second(second, errors)),
-        slow=count_values(_by_second(second, slow, pairs.candidate.answered)),
+        errors=count_values(mean_of_seconds(second, errors)),
+        slow=count_values(mean_of_seconds(second, slow, pairs.candidate.answered)),
     )
     own = first_of_each(pairs.entity)
     values = (changed, flips, pairs.rows > 0, errors, *total_us)
@@ -129,10 +129,16 @@ def count_window(pairs: Pairs, limits: Limits, budget_us: float) -> WindowCounts
     return WindowCounts(counts, first, labelled)
 
 
-def _by_second(
+def mean_of_seconds(
     second: NDArray[np.int64], values: NDArray[np.float64], among: NDArray[np.bool_] | None = None
 ) -> NDArray[np.float64]:
-    """Mean of each second that has values."""
+    """Mean of each second that has values.
+
+    Args:
+        second: shape (n,).
+        values: shape (n,).
+        among: shape (n,): those that count; None for all.
+    """
     if among is not None:
         second, values = second[among], values[among]
     _, places = np.unique(second, return_inverse=True)
@@ -155,7 +161,7 @@ def _count_labels(pairs: Pairs, counts: Comparison, limits: Limits) -> tuple[Com
     chosen, row = chosen[usable], row[usable]
     label = pairs.label[chosen].astype(np.float64)
     sides = [side.scores[row].astype(np.float64) for side in both]
-    losses = [_log_loss(scores, label) for scores in sides]
+    losses = [log_losses(scores, label) for scores in sides]
     right = [(scores >= limits.threshold) == (label >= 0.5) for scores in sides]
     own = first_of_each(pairs.entity[chosen])
     labelled = LabelledObservations(
@@ -171,8 +177,13 @@ def _count_labels(pairs: Pairs, counts: Comparison, limits: Limits) -> tuple[Com
     return replace(counts, champion=champion, candidate=candidate, labelled=len(label), delays=delays), labelled
 
 
-def _log_loss(scores: NDArray[np.float64], label: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shape (n,), nats; NaN where a score is no probability."""
+def log_losses(scores: NDArray[np.float64], label: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Log-loss of each score, shape (n,), nats; NaN where it is no probability.
+
+    Args:
+        scores: shape (n,).
+        label: shape (n,), 0 to 1.
+    """
     probability = np.where((scores >= 0) & (scores <= 1), np.clip(scores, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY), np.nan)
     losses: NDArray[np.float64] = -(label * np.log(probability) + (1 - label) * np.log1p(-probability))
     return losses
@@ -235,23 +246,39 @@ def _count_first(first: Observations, new: NDArray[np.bool_], limits: Limits) ->
 
 
 def _count_segments(first: Observations, new: NDArray[np.bool_], limits: Limits) -> dict[str, SegmentCounts]:
-    sizes = np.bincount(first.segment[new], minlength=len(first.segments))
-    # The largest ones by name, all others together: a caller may send a segment of its own with each request.
-    kept = np.argsort(-sizes, kind="stable")[:MAX_SEGMENTS]
-    names = [*(first.segments[index] for index in kept.tolist()), OTHER_SEGMENTS]
-    group_of = np.full(len(first.segments), len(kept))
-    group_of[kept] = np.arange(len(kept))
-    group = group_of[first.segment]
     counted: dict[str, SegmentCounts] = {}
-    for index in np.unique(group[new]).tolist():
-        chosen = new & (group == index)
+    for name, chosen in group_segments(first.segment, first.segments, new):
         scored = chosen & first.scored
-        counted[names[index]] = SegmentCounts(
+        counted[name] = SegmentCounts(
             count_values(first.change[scored], limits.score_scale),
             count_values(first.flips[scored]),
             count_values(first.errors[chosen]),
         )
     return counted
+
+
+def group_segments(
+    segment: NDArray[np.int64], segments: Sequence[str], chosen: NDArray[np.bool_]
+) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Observations by segment, at most MAX_SEGMENTS of them; the rest together.
+
+    Args:
+        segment: shape (n,), index into the names.
+        segments: their names.
+        chosen: shape (n,): observations that count.
+
+    Yields:
+        Name and those among the chosen that are in it, shape (n,); none that is empty.
+    """
+    sizes = np.bincount(segment[chosen], minlength=len(segments))
+    # The largest ones by name, all others together: a caller may send a segment of its own with each request.
+    kept = np.argsort(-sizes, kind="stable")[:MAX_SEGMENTS]
+    names = [*(segments[index] for index in kept.tolist()), OTHER_SEGMENTS]
+    group_of = np.full(len(segments), len(kept))
+    group_of[kept] = np.arange(len(kept))
+    group = group_of[segment]
+    for index in np.unique(group[chosen]).tolist():
+        yield names[index], chosen & (group == index)
 
 
 def _count_labelled(labelled: LabelledObservations, new: NDArray[np.bool_]) -> Comparison:

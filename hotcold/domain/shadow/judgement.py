@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from hotcold.domain.evidence.discordant import DiscordantTest
 from hotcold.domain.evidence.finding import Finding
 from hotcold.domain.evidence.flips import FlipPrice, flip_test, price_flips
 from hotcold.domain.evidence.multiplicity import rejected_segments
+from hotcold.domain.evidence.odds_mixture import log_mean_exp
 from hotcold.domain.evidence.paired_mean import MeanTest
 from hotcold.domain.evidence.quantile_bounds import QuantileTest
 from hotcold.domain.evidence.score_spread import judge_spread
@@ -63,8 +65,8 @@ def judge(counts: Comparison, limits: Limits, all_copied: bool = True) -> Judgem
     flips = flip_test(limits.flips_per_1000, limits.alpha).judge(counts.flips)
     findings = (
         _error_test(limits).judge(counts.errors),
-        _slow_test(limits).judge(counts.slow),
-        _p99_test(limits).judge(counts.candidate.first_of_second, counts.champion.first_of_second),
+        slow_test(limits).judge(counts.slow),
+        p99_test(limits).judge(counts.candidate.first_of_second, counts.champion.first_of_second),
         _change_test(limits).judge(counts.change),
         flips,
         _loss_test(limits).judge(counts.loss),
@@ -75,7 +77,7 @@ def judge(counts: Comparison, limits: Limits, all_copied: bool = True) -> Judgem
         judge_pairing(counts, limits, all_copied),
         judge_spread(counts.champion.scores, counts.candidate.scores),
         *(_sound(finding.to_gate(), counts) for finding in findings),
-        _worst(segments),
+        judge_worst({row.segment: row.harm for row in segments if row.stands_out}, len(segments)),
     )
     price = None if limits.cost_per_flip is None else price_flips(flips, limits.cost_per_flip)
     return Judgement(gates, findings, price, segments)
@@ -105,7 +107,7 @@ def judge_pairing(counts: Comparison, limits: Limits, all_copied: bool) -> Gate:
 
 def copies_test(limits: Limits) -> MeanTest:
     """The test of copies that get no answer; its values are their share in each second."""
-    return _share_test(
+    return share_test(
         limits.lost_pct, limits, "copies", "of the copies in a second, the share that the candidate leaves unanswered"
     )
 
@@ -122,12 +124,21 @@ def _error_test(limits: Limits) -> MeanTest:
     )
 
 
-def _slow_test(limits: Limits) -> MeanTest:
+def slow_test(limits: Limits) -> MeanTest:
+    """The test of answers over the latency budget; its values are their share in each second."""
     subject = "of the candidate's answers in a second, the share over the latency budget"
-    return _share_test(limits.slow_pct, limits, "latency_budget", subject)
+    return share_test(limits.slow_pct, limits, "latency_budget", subject)
 
 
-def _share_test(limit_pct: float, limits: Limits, signal: str, subject: str) -> MeanTest:
+def share_test(limit_pct: float, limits: Limits, signal: str, subject: str) -> MeanTest:
+    """A test of a share in each closed second.
+
+    Args:
+        limit_pct: most of it on average, percent.
+        limits: with the level.
+        signal: name of the gate.
+        subject: of its sentence.
+    """
     return MeanTest(
         limit=limit_pct / 100,
         alpha=limits.alpha,
@@ -156,7 +167,8 @@ def _loss_test(limits: Limits) -> MeanTest:
     )
 
 
-def _p99_test(limits: Limits) -> QuantileTest:
+def p99_test(limits: Limits) -> QuantileTest:
+    """The test of the 99th percentile against the champion's."""
     return QuantileTest(baseline=limits.p99_ratio, limit=limits.p99_ratio, alpha=limits.alpha, signal="latency_p99")
 
 
@@ -175,7 +187,7 @@ def _judge_segments(segments: Mapping[str, SegmentCounts], limits: Limits) -> tu
         }
         for name, own in segments.items()
     }
-    logs = {name: _log_mean(tuple(by_signal.values())) for name, by_signal in evidence.items()}
+    logs = {name: log_mean_exp(np.array(tuple(by_signal.values()))) for name, by_signal in evidence.items()}
     stand_out = set(rejected_segments(logs, limits.alpha))
     rows = (_row(name, own, limits, logs[name], name in stand_out, evidence[name]) for name, own in segments.items())
     return tuple(sorted(rows, key=lambda row: (-row.log_evidence, row.segment)))
@@ -196,16 +208,15 @@ def _row(
     )
 
 
-def _log_mean(logs: tuple[float, ...]) -> float:
-    """Log of the mean of e-values, which is one itself."""
-    most = max(logs)
-    return most + math.log(sum(math.exp(log - most) for log in logs) / len(logs))
+def judge_worst(harmed: Mapping[str, str], segments: int) -> Gate:
+    """A veto: segments that stand out are HARM; that none does is no evidence that all are well.
 
-
-def _worst(segments: tuple[SegmentRow, ...]) -> Gate:
-    """A veto: segments that stand out are HARM; that none does is no evidence that all are well."""
+    Args:
+        harmed: those that stand out, and by which signal, strongest evidence first.
+        segments: how many there are in all.
+    """
     limit = "no segment stands out, with their number taken into account"
-    harmed = [f"{row.segment or 'no segment'} by {row.harm}" for row in segments if row.stands_out]
     if harmed:
-        return Gate(WORST_SEGMENT, Verdict.HARM, f"{', '.join(harmed[:5])} of {len(segments)} segments", limit)
-    return Gate(WORST_SEGMENT, Verdict.UNKNOWN, f"none of {len(segments)} segments stands out", limit)
+        named = [f"{name or 'no segment'} by {signal}" for name, signal in list(harmed.items())[:5]]
+        return Gate(WORST_SEGMENT, Verdict.HARM, f"{', '.join(named)} of {segments} segments", limit)
+    return Gate(WORST_SEGMENT, Verdict.UNKNOWN, f"none of {segments} segments stands out", limit)

@@ -63,15 +63,25 @@ class Pairs:
         Args:
             values: shape (m,), one for each score.
         """
-        values = np.asarray(values, dtype=np.float64)
-        if len(values) == len(self) and bool((self.rows == 1).all()):
-            return values
-        means = np.full(len(self), np.nan)
-        scored = self.rows > 0
-        if scored.any():
-            begins = np.cumsum(self.rows) - self.rows
-            means[scored] = np.add.reduceat(values, begins[scored]) / self.rows[scored]
-        return means
+        return mean_of_each(values, self.rows)
+
+
+def mean_of_each(values: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Mean over the values of each request; NaN for those that have none.
+
+    Args:
+        values: shape (m,), request after request.
+        rows: shape (n,): how many of them belong to each request; they sum to m.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if len(values) == len(rows) and bool((rows == 1).all()):
+        return values
+    means = np.full(len(rows), np.nan)
+    scored = rows > 0
+    if scored.any():
+        begins = np.cumsum(rows) - rows
+        means[scored] = np.add.reduceat(values, begins[scored]) / rows[scored]
+    return means
 
 
 @dataclass
