@@ -23,9 +23,9 @@ Version = Annotated[int | None, Field(ge=1)]
 def promote_model(model: ModelName = "flights", version: Version = None, plan: PromotionPlan = PromotionPlan()) -> State:
     """Bring a version to all live traffic, step by step, and back again at the first harm.
 
-    The idle slot gets the package and is smoke-tested. Then copies of live requests tell whether it may have real ones. Then its
+    The idle slot gets the package and is smoke-tested. Copies of live requests tell whether it may have real ones. Then its
     share grows as the plan says; at each step the gates have to be SAFE, and where the plan says so a person is asked, here in
-    the UI. Harm at any time gives all traffic and all scores back to the champion. A run that dies is gone on with by the next.
+    the UI. Harm at any time gives all traffic and all scores back to the champion. The next run goes on with one that died.
 
     Args:
         model: Registered model name.

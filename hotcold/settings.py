@@ -49,6 +49,11 @@ class Settings(BaseSettings):
     )
     prediction_keep_days: int = Field(default=30, ge=1, description="Logged answers are deleted when they are older.")
 
+    notify_url: str = Field(
+        default="",
+        description="Webhook that is told when a release ends, goes back or asks; empty: `notices.jsonl` below home.",
+    )
+
     @property
     def root(self) -> Path:
         """The home folder as an absolute path."""

@@ -38,7 +38,8 @@ class Answer(RunInput):
     """The form."""
 
     decision: Choice = Field(
-        Choice.HOLD, description="promote: go on to the next step. hold: stay and ask again. roll back: all traffic back, at once."
+        Choice.HOLD,
+        description="promote: go on to the next step. hold: stay and ask again. roll back: all traffic back, at once.",
     )
     reason: str = Field("", max_length=500, description="Why; it is kept in the audit.")
     who: str = Field("", max_length=100, description="Your name, for the audit.")
@@ -97,7 +98,7 @@ class Question:
         except NothingToDecideError as error:
             self._logger.warning("the answer of %s came too late: %s", actor, error)
         except HotcoldError as error:
-            self._logger.error("the answer of %s is lost, and asked for again: %s", actor, error)
+            self._logger.warning("the answer of %s is lost, and asked for again: %s", actor, error)
 
 
 def evidence_text(release: Release, gates: Sequence[Gate]) -> str:

@@ -58,13 +58,17 @@ def send_notice(document: dict[str, Any], url: str, file: Path) -> None:
         with file.open("a") as lines:
             lines.write(json.dumps(document) + "\n")
     except OSError as error:
-        raise NoticeError(f"the file of notices cannot be written: {error.strerror}; check the disk, or set HOTCOLD_NOTIFY_URL") from error
+        raise NoticeError(
+            f"the file of notices cannot be written: {error.strerror}; check the disk, or set HOTCOLD_NOTIFY_URL"
+        ) from error
 
 
 def _post(document: dict[str, Any], url: str) -> None:
     try:
         answer = httpx.post(url, json=document, timeout=_TIMEOUT_S)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise NoticeError(f"the webhook of HOTCOLD_NOTIFY_URL did not answer: {first_line(error)}; it is tried again") from error
+        raise NoticeError(
+            f"the webhook of HOTCOLD_NOTIFY_URL did not answer: {first_line(error)}; it is tried again"
+        ) from error
     if not answer.is_success:
         raise NoticeError(f"the webhook of HOTCOLD_NOTIFY_URL answered {answer.status_code}; allowed is 2xx, it is tried again")

@@ -215,7 +215,8 @@ class ReleaseDatabase(ReleaseReader):
             if row is None or not row["waiting"]:
                 seen = f"release {row['id'][:8]} is {row['phase']} and asks nobody" if row else "no release is under way"
                 raise NothingToDecideError(
-                    f"{model}: {seen}, so there is nothing to decide; see `hotcold status`, or end it with `hotcold rollback {model}`"
+                    f"{model}: {seen}, so there is nothing to decide; see `hotcold status`, or end it with "
+                    f"`hotcold rollback {model}`"
                 )
             values = {"release_id": row["id"], "at": now, "actor": actor, "command": command.value, "reason": reason}
             connection.execute(insert(t.decisions).values(**values))
@@ -348,4 +349,3 @@ class ReleaseDatabase(ReleaseReader):
         row = connection.execute(query).mappings().one_or_none()
         warm = row is not None and route.previous is not None and row["slot"] == route.champion and row["champion"]
         return row if warm else None
-

@@ -38,8 +38,8 @@ class Plan:
 
     Args:
         strategy: `blue_green`: all traffic moves at once, after smoke tests, and is watched for `bake_s`. `shadow`: no traffic
-            moves; the candidate gets copies of live requests until there is a verdict. `canary`: the candidate gets a growing share
-            of the entities, step by step.
+            moves; the candidate gets copies of live requests until there is a verdict. `canary`: the candidate gets a growing
+            share of the entities, step by step.
         replicas: replicas of the candidate; all have to be ready before it gets traffic.
         package_timeout_s: longest time to build the package.
         ready_timeout_s: longest time until all replicas of the candidate are ready.

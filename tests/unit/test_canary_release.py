@@ -140,7 +140,8 @@ def test_a_person_who_holds_is_asked_again_and_the_time_to_answer_begins_anew() 
 
 
 @pytest.mark.parametrize(
-    ("on_no_answer", "phase", "step"), [("hold", Phase.CANARY, 1), ("roll_back", Phase.ROLLING_BACK, 1), ("promote", Phase.CANARY, 2)]
+    ("on_no_answer", "phase", "step"),
+    [("hold", Phase.CANARY, 1), ("roll_back", Phase.ROLLING_BACK, 1), ("promote", Phase.CANARY, 2)],
 )
 def test_without_an_answer_the_plan_decides(on_no_answer: str, phase: Phase, step: int) -> None:
     plan = replace(APPROVALS, canary=replace(APPROVALS.canary, on_no_answer=on_no_answer))
@@ -210,7 +211,15 @@ def test_an_edge_that_never_confirms_a_share_ends_the_canary() -> None:
 
 
 def test_spans_begin_with_the_edge_s_confirmation_and_end_with_the_next_decision() -> None:
-    story = [(1.0, 0, False), (2.0, 0, True), (3.0, 5, False), (4.0, 5, True), (5.0, 5, True), (9.0, 10, False), (10.0, 10, True)]
+    story = [
+        (1.0, 0, False),
+        (2.0, 0, True),
+        (3.0, 5, False),
+        (4.0, 5, True),
+        (5.0, 5, True),
+        (9.0, 10, False),
+        (10.0, 10, True),
+    ]
     assert (Span(5, 4.0, 9.0), Span(10, 10.0, None)) == spans_of(story)
     assert (Span(5, 4.0, 9.0), Span(10, 10.0, 10.0)) == spans_of([*story, (9.5, 0, False)]), "a clock was set back"
     assert () == spans_of([])
@@ -276,6 +285,10 @@ def check_step(before: Release, after: Release, asked: tuple[Instruction, ...], 
         assert seen.edge_share == before.split, "the clock runs only while the edge confirms the share"
     if any(isinstance(one, Deploy) or (isinstance(one, Finish) and one.retire) for one in asked):
         assert (0, 0.0) == (after.split, after.mirror_pct), "a slot is changed only without requests"
+    check_safety(before, after, seen)
+
+
+def check_safety(before: Release, after: Release, seen: Observation) -> None:
     harm = first_harm(gate for gate in seen.gates if gate.name != "sample_ratio")
     if before.phase is Phase.CANARY and harm and seen.champion is not None:
         assert after.phase in (Phase.ROLLING_BACK, Phase.HELD)

@@ -49,18 +49,18 @@ class CanaryPlan:
         self._require(0 <= self.step_min_s <= _LONGEST_S, "step_min_s", f"0 to {_LONGEST_S:g}")
         self._require(0 <= self.step_min_requests <= 10**9, "step_min_requests", "0 to 1000000000")
         bounded = self.step_min_s <= self.step_max_s and 0 < self.step_max_s <= _LONGEST_S
-        self._require(
-            bounded, "step_max_s", f"at least step_min_s ({self.step_min_s:g}), more than 0, at most {_LONGEST_S:g}"
-        )
+        self._require(bounded, "step_max_s", f"at least step_min_s ({self.step_min_s:g}), more than 0, at most {_LONGEST_S:g}")
         known = bool(self.gates) and set(self.gates) <= set(CANARY_GATES)
         self._require(known, "gates", f"one or more of {', '.join(CANARY_GATES)}")
         self._require(0 < self.answer_s <= _LONGEST_S, "answer_s", f"more than 0, at most {_LONGEST_S:g}")
         self._require(self.on_no_answer in ON_NO_ANSWER, "on_no_answer", ", ".join(ON_NO_ANSWER))
 
     def _check_steps(self) -> None:
-        whole = all(isinstance(step, int) and not isinstance(step, bool) and 1 <= step <= 100 for step in self.steps)
+        whole = all(type(step) is int and 1 <= step <= 100 for step in self.steps)
         rising = all(before < after for before, after in zip(self.steps, self.steps[1:], strict=False))
-        self._require(bool(self.steps) and whole and rising, "steps", "one or more whole percentages from 1 to 100, each larger")
+        self._require(
+            bool(self.steps) and whole and rising, "steps", "one or more whole percentages from 1 to 100, each larger"
+        )
         self._require(
             set(self.approvals) <= {*self.steps, 100}, "approvals", f"shares of {', '.join(map(str, self.steps))}, or 100"
         )
@@ -101,6 +101,7 @@ class CanaryPlan:
         if unknown := sorted(set(document) - set(known)):
             raise PlanError(f"plan: canary: unknown key {unknown[0]!r}; known are {', '.join(known)}")
         try:
-            return cls(**{name: tuple(value) if name in _TUPLES else value for name, value in document.items()})
+            values: dict[str, Any] = {name: tuple(value) if name in _TUPLES else value for name, value in document.items()}
+            return cls(**values)
         except TypeError as error:
             raise PlanError(f"plan: canary: a value has the wrong type ({error}); see the defaults in CanaryPlan") from error

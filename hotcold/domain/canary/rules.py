@@ -14,14 +14,22 @@ VOIDS_EVIDENCE = "sample_ratio"
 
 def watch_step(release: Release, seen: Observation) -> Release:
     """Stay at this share, go on to the next one, ask a person, or give the traffic back."""
-    if release.split and is_down(release, seen.candidate):
-        return retreat(release, seen, "no replica of the candidate is ready")
-    if harm := first_harm(gate for gate in seen.gates if gate.name != VOIDS_EVIDENCE):
-        return retreat(release, seen, harm.sentence)
+    if harm := _harm(release, seen):
+        return retreat(release, seen, harm)
     if not release.settled:
         return _settle(release, seen)
-    if release.waiting:
-        return _wait(release, seen)
+    return _wait(release, seen) if release.waiting else _judge(release, seen)
+
+
+def _harm(release: Release, seen: Observation) -> str:
+    """Why the candidate may have no request any more; empty if nothing is known against it."""
+    if release.split and is_down(release, seen.candidate):
+        return "no replica of the candidate is ready"
+    harm = first_harm(gate for gate in seen.gates if gate.name != VOIDS_EVIDENCE)
+    return harm.sentence if harm else ""
+
+
+def _judge(release: Release, seen: Observation) -> Release:
     if alarm := _alarm(seen):
         return _ask(release, alarm.sentence)
     if not (lacking := _lacking(release, seen)):
@@ -78,23 +86,31 @@ def _ask(release: Release, why: str) -> Release:
 
 def _wait(release: Release, seen: Observation) -> Release:
     """For the answer of a person. What the gates say goes on counting."""
-    plan = release.plan.canary
     if seen.command is Command.APPROVE:
         return replace(_advance(release), reason=seen.command_reason)
     if seen.command is Command.HOLD:
         return replace(release, waited_s=0.0, reason=seen.command_reason)
-    if release.step and not _next_needs_approval(release) and not (_lacking(release, seen) or _alarm(seen)):
-        # What a person was asked for is there now. Before the first step there is nothing to wait for but the person.
+    if _is_told(release, seen) and not _next_needs_approval(release):
+        # What a person was asked for is there now.
         return _advance(release)
-    if release.waited_s < plan.answer_s or plan.on_no_answer == "hold":
-        return release
+    return release if release.waited_s < release.plan.canary.answer_s else _do_without(release, seen)
+
+
+def _do_without(release: Release, seen: Observation) -> Release:
+    """Nobody answered in time."""
+    plan = release.plan.canary
     late = f"nobody answered within {plan.answer_s:g} s: {release.waiting}"
     if plan.on_no_answer == "roll_back":
         return retreat(release, seen, late)
     # Nobody ever agreed to go on without evidence, or with evidence that means nothing.
-    if release.step and (_lacking(release, seen) or _alarm(seen)):
-        return release
-    return replace(_advance(release), reason=late)
+    return replace(_advance(release), reason=late) if plan.on_no_answer == "promote" and _is_told(release, seen) else release
+
+
+def _is_told(release: Release, seen: Observation) -> bool:
+    """The evidence is there: of this step or, before the first one, of the copies, if there were any."""
+    if not release.step:
+        return release.verdict is not Verdict.UNKNOWN
+    return not _lacking(release, seen) and not _alarm(seen)
 
 
 def _alarm(seen: Observation) -> Gate | None:

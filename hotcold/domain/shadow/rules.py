@@ -32,7 +32,7 @@ def close_evaluation(release: Release, seen: Observation) -> Release:
 
 
 def _conclude(release: Release, verdict: Verdict, reason: str) -> Release:
-    """An evaluation ends here; on the way to live traffic, SAFE goes on, HARM ends it, and UNKNOWN is for the plan to decide."""
+    """An evaluation ends here; on the way to live traffic, SAFE goes on, HARM ends it, and the plan decides on UNKNOWN."""
     found = replace(release, verdict=verdict)
     if not moves_traffic(release.plan):
         return replace(enter(found, Phase.CLOSING, reason), verdict=verdict)
