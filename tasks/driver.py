@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,13 +16,14 @@ from hotcold.domain.instructions import Instruction, Package, PublishScores, Ret
 from hotcold.domain.package import PackageRef
 from hotcold.domain.plan import Plan
 from hotcold.domain.release import FINAL, SMOKE_GATES, Observation, Phase, Release, advance
-from hotcold.domain.release_state import is_news
+from hotcold.domain.release_state import is_for_people, is_news
 from hotcold.domain.serving import Slot
 from hotcold.rollback import confirmed_mirror, confirmed_share
 from hotcold.settings import Settings
 from tasks.approval import Question
 from tasks.context import controller_name, open_database
 from tasks.live_evidence import LiveEvidence
+from tasks.notices import tell_people
 from tasks.packaging import package_version
 from tasks.parity import run_parity_check
 from tasks.registry import project_to_registry
@@ -64,6 +66,7 @@ class ReleaseDriver:
         self._evidence = _Evidence()
         self._live = LiveEvidence(settings, self.database, clock)
         self._question: Question | None = None
+        self._teller = ThreadPoolExecutor(1, "tell people")
         self._told: Verdicts = ()
         self._tell_after_s = 0.0
 
@@ -123,6 +126,8 @@ class ReleaseDriver:
             after = self.database.commit(release, after, instructions, self._owner, self._clock(), decision, gates)
             self._told = _verdicts(gates)
             self._log(after)
+            if is_for_people(release, after):
+                self._teller.submit(tell_people, self._settings, get_run_logger())
         else:
             self.database.renew(after, self._clock(), self._settings.controller_timeout_s)
         self._ask(after)
@@ -233,6 +238,7 @@ class ReleaseDriver:
             if self._question:
                 self._question.withdraw()
             self._live.close()
+            self._teller.shutdown()
             self._wait_for_effects()
             self._tell_registry(model)
             self._wait_for_effects()

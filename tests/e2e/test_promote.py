@@ -71,7 +71,7 @@ def test_a_good_version_is_promoted_step_by_step_and_a_person_answers_in_the_ui(
     pages = artifacts(world)
     assert "What this plan can tell" in pages[f"forecast-{MODEL}"]
     assert "data:image/png;base64," in pages[f"timeline-{MODEL}"]
-    notices = [json.loads(line) for line in (world.stack.home / "notices.jsonl").read_text().splitlines()]
+    notices = [json.loads(line) for line in (world.stack.settings.root / "notices.jsonl").read_text().splitlines()]
     of_release = [notice["phase"] for notice in notices if notice["release"] == world.latest().id]
     assert ["canary", "promoted"] == of_release
 
