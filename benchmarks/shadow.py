@@ -31,7 +31,7 @@ from hotcold.domain.release import SMOKE_GATES, Observation, Phase, Release, adv
 from hotcold.domain.traffic import Exchange, summarise
 
 MODEL = "flights"
-ROUNDS = 6
+ROUNDS = 8
 ROUND_S = 12.0
 RATE_PER_S = 100.0
 P99_RATIO = 1.10
@@ -39,12 +39,13 @@ _RECIPE = {"train_until": "2013-03-31", "evaluate_weeks": 2, "depth": 6}
 _CUT_OVER = {"replicas": 2, "bake_s": 1.0}
 _PLAN = Plan("shadow", replicas=2, mirror_pct=100.0, shadow_max_s=86_400.0)
 _LEASE_S = 30.0
-# Runs 1 ms of every 10: ten times slower, whatever it does. A process of its own, since it must not take the load's time.
+# Runs 5 ms of every 50: ten times slower, whatever it does. A process of its own, since it must not take the load's time; and
+# no more often, since each signal wakes every thread of a replica, which no slow model does.
 _SLOWER = """
 import os, signal, sys, time
 pids = [int(pid) for pid in sys.argv[1:]]
 while True:
-    for number, rest_s in ((signal.SIGSTOP, 0.009), (signal.SIGCONT, 0.001)):
+    for number, rest_s in ((signal.SIGSTOP, 0.045), (signal.SIGCONT, 0.005)):
         for pid in pids:
             os.kill(pid, number)
         time.sleep(rest_s)
@@ -181,7 +182,8 @@ def _dead(bench: ShadowBench) -> Iterator[None]:
 def _slower(bench: ShadowBench) -> Iterator[None]:
     """Ten times slower."""
     processes = bench.candidate()
-    throttle = subprocess.Popen([sys.executable, "-c", _SLOWER, *(str(process.pid) for process in processes)])
+    argv = [sys.executable, "-c", _SLOWER, *(str(process.pid) for process in processes)]
+    throttle = subprocess.Popen(argv, start_new_session=True)
     try:
         yield
     finally:
@@ -219,7 +221,7 @@ def _measure(bench: ShadowBench, rounds: int) -> list[Figure]:
 
 
 def _figures(name: str, pairs: Sequence[tuple[list[Exchange], list[Exchange]]]) -> list[Figure]:
-    """Each round with copies against the one without right before it."""
+    """All rounds together, since the slowest hundredth of one is a dozen requests; and each against the one right before it."""
     ratios = sorted(summarise(copied).p99_ms / summarise(without).p99_ms for without, copied in pairs)
     alone = summarise([exchange for without, _ in pairs for exchange in without])
     beside = summarise([exchange for _, copied in pairs for exchange in copied])
@@ -228,9 +230,8 @@ def _figures(name: str, pairs: Sequence[tuple[list[Exchange], list[Exchange]]]) 
         at_most(f"candidate {name}: failed requests, share", beside.failed / beside.requests, "ratio", 0),
         observed(f"candidate {name}: p50 with over p50 without copies", beside.p50_ms / alone.p50_ms, "ratio"),
         observed(f"candidate {name}: p99 without copies", alone.p99_ms, "ms"),
-        at_most(
-            f"candidate {name}: p99 with over p99 without, median of rounds", statistics.median(ratios), "ratio", P99_RATIO
-        ),
+        at_most(f"candidate {name}: p99 with over p99 without copies", beside.p99_ms / alone.p99_ms, "ratio", P99_RATIO),
+        observed(f"candidate {name}: p99 with over p99 without, median of rounds", statistics.median(ratios), "ratio"),
         observed(f"candidate {name}: p99 with over p99 without, best round", ratios[0], "ratio"),
         observed(f"candidate {name}: p99 with over p99 without, worst round", ratios[-1], "ratio"),
     ]
