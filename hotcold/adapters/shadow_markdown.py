@@ -42,7 +42,8 @@ def shadow_markdown(report: ShadowReport) -> str:
 def _verdict(report: ShadowReport) -> tuple[str, ...]:
     return (
         f"# {text_markdown(headline(report))}",
-        f"Shadow comparison of {text_markdown(report.model)}, from {text_markdown(report.source.value)}: {text_markdown(described_window(report))}.",
+        f"Shadow comparison of {text_markdown(report.model)}, from {text_markdown(report.source.value)}:"
+        f" {text_markdown(described_window(report))}.",
         "## Why",
         text_markdown(tell_why(report)),
         "## What this means",
