@@ -7,8 +7,8 @@ from hotcold.domain.canary.forecast import Forecast, forecast_table
 from hotcold.domain.scoring_progress import describe_seconds
 
 _READING = (
-    "A time is when the evidence that is to be expected suffices: half of all releases are told sooner, nine in ten within"
-    " twice as long. Errors are counted once for each entity, and by second at the edge; the first to tell is shown."
+    "A time is when the evidence to be expected suffices: half of all releases are told sooner, nine in ten within twice"
+    " as long. Errors are counted once for each entity, and by second at the edge; the first of the two that tells is shown."
 )
 
 

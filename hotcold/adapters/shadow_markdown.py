@@ -40,10 +40,10 @@ def shadow_markdown(report: ShadowReport) -> str:
 
 
 def _verdict(report: ShadowReport) -> tuple[str, ...]:
-    source = text_markdown(report.source.value)
+    when = text_markdown(described_window(report))
     return (
         f"# {text_markdown(headline(report))}",
-        f"Shadow comparison of {text_markdown(report.model)}, from {source}: {text_markdown(described_window(report))}.",
+        f"Shadow comparison of {text_markdown(report.model)}, from {text_markdown(report.source.value)}: {when}.",
         "## Why",
         text_markdown(tell_why(report)),
         "## What this means",

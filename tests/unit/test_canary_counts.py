@@ -1,4 +1,4 @@
-"""Counts of a canary: an entity counts once, merges add up, equal versions are hardly ever taken back, damage is never SAFE."""
+"""Counts of a canary: an entity counts once, merges add up, identical versions are hardly ever taken back."""
 
 from __future__ import annotations
 

@@ -8,5 +8,6 @@ limits      what is tolerated beyond the limits of a shadow comparison
 counts      what was counted of served answers: integers that add up
 counting    from answers to counts, a window at a time
 judgement   gates, and what they rest on
+limits      what is tolerated beyond the limits of a shadow comparison
 forecast    how long a step takes until a rise of errors is told
 """

@@ -99,7 +99,7 @@ class Tally:
         Args:
             answers: of the window.
             left_out: rows of it that count for nothing, by reason.
-            damage: what is wrong with files: how many, by reason and by file, which may tell it in several windows.
+            damage: what is wrong with files: how many, by reason and by file; a file may tell it in several windows.
         """
         window = replace(self._count(answers), left_out=left_out)
         self._sums = self._sums.merge(window)
