@@ -129,7 +129,9 @@ class ReleaseDatabase(DatabaseClient):
             query = select(t.nodes.c.edge_url).where(t.nodes.c.seen_at > now - NODE_TIMEOUT_S).order_by(t.nodes.c.node)
             return tuple(url for url in connection.scalars(query) if url)
 
-    def start(self, model: str, version: int, plan: Plan, owner: str, now: float, lease_s: float) -> Release:
+    def start(
+        self, model: str, version: int, plan: Plan, owner: str, now: float, lease_s: float, continues: str = ""
+    ) -> Release:
         """Open a release, or take over one of the same version whose controller is gone.
 
         Args:
@@ -139,10 +141,12 @@ class ReleaseDatabase(DatabaseClient):
             owner: the controller, for people.
             now: seconds since the epoch.
             lease_s: for how long the controller may be silent.
+            continues: id of the only release that may be taken over; empty: any of the version, or a new one.
 
         Raises:
             ActiveReleaseError: another release of the model is under way; the message says who holds it.
-            ReleaseError: the version is the champion already, or the edge cannot serve a model of that name.
+            ReleaseError: the version is the champion already, the edge cannot serve a model of that name, or the release to go
+                on with has ended.
         """
         if reason := refuse_name(model):
             raise ReleaseError(f"{reason}; register the model under such a name")
@@ -150,6 +154,8 @@ class ReleaseDatabase(DatabaseClient):
             with self._database.write() as connection:
                 epoch = lock_route(connection, model).epoch + 1
                 row = self._active_row(connection, model)
+                if continues and (row is None or row["id"] != continues):
+                    raise ReleaseError(f"release {continues[:8]} of {model} has ended meanwhile; nothing is left to go on with")
                 if row is None:
                     self._insert(connection, self._new_release(connection, model, version, plan, now), now)
                     row = self._active_row(connection, model)
@@ -384,14 +390,8 @@ class ReleaseDatabase(DatabaseClient):
             rows = connection.execute(query).mappings().all()
         return tuple(
             Event(
-                row["at"],
-                row["actor"],
-                Phase(row["phase"]),
-                row["split"],
-                row["reason"],
-                tuple(row["instructions"]),
-                row["release_id"],
-                row["verdict"],
+                *(row["at"], row["actor"], Phase(row["phase"]), row["split"], row["reason"]),
+                *(tuple(row["instructions"]), row["release_id"], row["verdict"]),
             )
             for row in rows
         )

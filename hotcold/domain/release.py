@@ -37,6 +37,7 @@ from hotcold.domain.instructions import (
 from hotcold.domain.release_state import (
     EXPOSED,
     FINAL,
+    LOST_CONTROLLER,
     PATHS,
     Command,
     Observation,
@@ -103,7 +104,7 @@ def guard(
         return advance(release, seen, release.ticked_at)
     if release.phase not in EXPOSED | {Phase.SHADOW}:
         return release, ()
-    reason = "the controller's lease ran out"
+    reason = LOST_CONTROLLER
     if release.phase is Phase.SHADOW:
         moved = _hold(release, f"{reason}; requests are no longer copied")
     elif release.champion is None:
