@@ -13,7 +13,7 @@ def watch_registry() -> State:
 
     The backup of MLflow's webhook, and the other way around: both take note of what they see in the release database, and each
     setting of the alias starts one run. None is started for the champion, nor for a version whose release is under way. One
-    that was released, rejected, rolled back or evaluated before is promoted again when the alias was seen gone after that and is
+    that was released, rejected, rolled back or evaluated before is promoted again if the alias was seen gone after that and is
     set anew; hotcold takes it away itself when a release has ended. While another version is being released, the alias is that
     one's. A run that was started and failed is not started again: it is in the Prefect UI.
 

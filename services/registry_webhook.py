@@ -40,6 +40,7 @@ MAX_BODY_BYTES = 16 * 1024
 _ARRIVAL_TIMEOUT_S = 5.0
 _REGISTER_AGAIN_S = 5.0
 _RETRY_AFTER_S = 5
+_MOST_CONNECTIONS = 64
 _LOG = logging.getLogger("hotcold.registry_webhook")
 
 
@@ -84,13 +85,16 @@ class Receiver:
         return Response(status_code=204)
 
     def _act(self, event: AliasEvent) -> None:
+        told = {"model": event.model, "version": event.version}
         try:
             # A clock of MLflow's that is ahead must not make later looks at the registry seem to be old news.
             ask, why = self._starter.take(event.model, event.version, min(event.at, self._clock()))
         except (StackError, DatabaseError) as error:
-            _LOG.warning("promotion not started", extra={"model": event.model, "version": event.version, "reason": str(error)})
-            raise UnavailableError("the promotion cannot be started now; it will be later, without you", _RETRY_AFTER_S) from error
-        _LOG.info("alias", extra={"model": event.model, "version": event.version, "asks_for": ask.value, "reason": why})
+            _LOG.warning("promotion not started", extra={**told, "reason": str(error)})
+            raise UnavailableError(
+                "the promotion cannot be started now; it will be later, without you", _RETRY_AFTER_S
+            ) from error
+        _LOG.info("alias", extra={**told, "asks_for": ask.value, "reason": why})
 
 
 def make_app(receiver: Receiver) -> Starlette:
@@ -126,11 +130,11 @@ async def _read(request: Request) -> bytes:
 
 async def _refuse(request: Request, error: Exception) -> Response:
     refused = error if isinstance(error, RequestError) else FailedError("the log of registry-webhook tells why")
-    delivery = str(uuid.uuid4())
+    request_id = str(uuid.uuid4())
     reason = refused.reason if isinstance(refused, NotSignedError) else refused.detail
-    told = {"status": refused.status, "reason": reason, "id": delivery, "delivery": request.headers.get(DELIVERY_HEADER, "")[:80]}
-    _LOG.warning("refused", extra=told)
-    answer = request_problem(refused, request.url.path, delivery)
+    theirs = request.headers.get(DELIVERY_HEADER, "")[:80]
+    _LOG.warning("refused", extra={"status": refused.status, "reason": reason, "request_id": request_id, "delivery": theirs})
+    answer = request_problem(refused, request.url.path, request_id)
     return Response(answer.body, answer.status, {name.decode(): value.decode() for name, value in answer.headers})
 
 
@@ -172,8 +176,6 @@ def register_until_done(register: Callable[[], object], stopped: threading.Event
 
 def main() -> None:
     """Take deliveries until SIGTERM."""
-    import uvicorn
-
     from hotcold.adapters.alias_database import AliasDatabase
     from hotcold.adapters.prefect_api import PrefectApi
     from hotcold.adapters.promotion_start import PromotionStart
@@ -189,18 +191,31 @@ def main() -> None:
     record, secret = read_stack(settings), webhook_secrets(settings).secret
     database = AliasDatabase(settings.release_database_url)
     database.prepare()
-    stopped = threading.Event()
     # Installations that share an MLflow each have a webhook of their own.
     name, url = f"hotcold-{instance_of(settings.root)}", f"http://127.0.0.1:{record.webhook_port}{PATH}"
+    stopped = threading.Event()
     todo = (lambda: register_webhook(record.mlflow_url, name, url, secret), stopped)
     threading.Thread(target=register_until_done, args=todo, name="register", daemon=True).start()
-    app = make_app(Receiver(secret, PromotionStart(database, PrefectApi(record.prefect_api_url))))
     try:
-        options = {"log_config": None, "access_log": False, "server_header": False, "ws": "none", "limit_concurrency": 64}
-        uvicorn.run(app, host="127.0.0.1", port=record.webhook_port, **options)
+        _serve(make_app(Receiver(secret, PromotionStart(database, PrefectApi(record.prefect_api_url)))), record.webhook_port)
     finally:
         stopped.set()
         database.close()
+
+
+def _serve(app: Starlette, port: int) -> None:
+    import uvicorn
+
+    uvicorn.run(
+        app,
+        host="127.0.0.1",
+        port=port,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=_MOST_CONNECTIONS,
+    )
 
 
 if __name__ == "__main__":

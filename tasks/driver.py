@@ -64,7 +64,7 @@ class ReleaseDriver:
         self._watch: ShadowWatch | None = None
 
     def open_release(self, model: str, version: int, plan: Plan, continues: str = "") -> Release:
-        """Start the release, or take over the one of the same version that lost its controller, or only the one that is named."""
+        """Start the release, or take over one of the same version that lost its controller; with an id, that one only."""
         lease_s = self._settings.controller_timeout_s
         release = self.database.start(model, version, plan, self._owner, self._clock(), lease_s, continues)
         get_run_logger().info("release %s of %s version %s: %s", release.id[:8], model, version, release.phase.value)

@@ -39,7 +39,8 @@ def look_after_releases() -> Cared:
         DatabaseError: the release database cannot be reached; the next run looks again.
     """
     database, prefect = open_database(Settings()), open_prefect()
-    done, left = [], []
+    done: list[str] = []
+    left: list[str] = []
     try:
         for release, lease in database.read_active():
             now = time.time()

@@ -96,18 +96,21 @@ def asks_for(watch: AliasWatch, history: ReleaseHistory) -> tuple[Ask, str]:
     Returns:
         What to do, and why, as one clause for people.
     """
-    if watch.version is None:
-        return Ask.NOTHING, "no version carries the alias"
-    if watch.answer:
-        return Ask.NOTHING, watch.answer
-    if watch.version == history.champion:
-        return Ask.NOTHING, f"version {watch.version} is the champion already"
-    if watch.version == history.under_way:
-        return Ask.NOTHING, f"a release of version {watch.version} is under way"
-    if history.ended_at is not None and history.ended_at >= watch.free_at:
-        return Ask.NOTHING, (
-            f"version {watch.version} was released or evaluated before; to release it again, take the alias away and set it anew"
-        )
+    if watch.version is None or watch.answer:
+        return Ask.NOTHING, watch.answer or "no version carries the alias"
+    if reason := _is_known(watch, history):
+        return Ask.NOTHING, f"version {watch.version} {reason}"
     if history.under_way is not None:
         return Ask.WAIT, f"the release of version {history.under_way} has to end first"
     return Ask.PROMOTE, f"version {watch.version} was given the alias"
+
+
+def _is_known(watch: AliasWatch, history: ReleaseHistory) -> str:
+    """Why the version needs no promotion, or may have none; empty if neither is so."""
+    if watch.version == history.champion:
+        return "is the champion already"
+    if watch.version == history.under_way:
+        return "is being released"
+    if history.ended_at is not None and history.ended_at >= watch.free_at:
+        return "was released or evaluated before; to release it again, remove the alias and set it anew"
+    return ""

@@ -29,8 +29,8 @@ class Care(StrEnum):
 def care_for(release: Release, lease_expires_at: float, takeovers_last_h: int, now: float) -> tuple[Care, str]:
     """Decide what is to be done for a release under way.
 
-    One that the state machine holds waits for a person and is left alone; one that an agent held because its driver was gone
-    waits for a driver. What is on its way back (`rolling_back`, `closing`) the agent brings to its end.
+    One that the state machine holds waits for a person and is left alone; one that an agent held for want of a driver waits for
+    one. What is on its way back (`rolling_back`, `closing`) the agent brings to its end.
 
     Args:
         release: its present state.
@@ -41,12 +41,10 @@ def care_for(release: Release, lease_expires_at: float, takeovers_last_h: int, n
     Returns:
         What to do, and why, as one clause for people.
     """
-    if not release.active or lease_expires_at > now:
-        return Care.LEAVE, "it has ended or is being driven"
-    if release.phase in (Phase.ROLLING_BACK, Phase.CLOSING):
-        return Care.LEAVE, "the agent brings it to its end"
-    if release.phase is Phase.HELD and not release.reason.startswith(LOST_CONTROLLER):
-        return Care.LEAVE, f"it waits for a person: {release.reason}"
+    if lease_expires_at > now:
+        return Care.LEAVE, "it is being driven"
+    if reason := _needs_no_driver(release):
+        return Care.LEAVE, reason
     if release.plan.strategy not in GOES_ON:
         return Care.TELL, f"no deployment goes on with the strategy {release.plan.strategy}; end it with `hotcold rollback`"
     if takeovers_last_h < MOST_TAKEOVERS_PER_H:
@@ -54,5 +52,19 @@ def care_for(release: Release, lease_expires_at: float, takeovers_last_h: int, n
     lost = f"it lost its driver {takeovers_last_h + 1} times within an hour"
     if release.split:
         # Whoever ended it would move live traffic, for a reason that is not the candidate's answers.
-        return Care.TELL, f"{lost} while it has live traffic; see its runs, then resume it or `hotcold rollback {release.model}`"
+        return (
+            Care.TELL,
+            f"{lost} while it has live traffic; see its runs, then resume it or `hotcold rollback {release.model}`",
+        )
     return Care.END, lost
+
+
+def _needs_no_driver(release: Release) -> str:
+    """Why; empty if it needs one."""
+    if not release.active:
+        return "it has ended"
+    if release.phase in (Phase.ROLLING_BACK, Phase.CLOSING):
+        return "the agent brings it to its end"
+    if release.phase is Phase.HELD and not release.reason.startswith(LOST_CONTROLLER):
+        return f"it waits for a person: {release.reason}"
+    return ""

@@ -87,7 +87,7 @@ class NotSignedError(RequestError):
     title = "Not signed"
 
     def __init__(self, reason: str) -> None:
-        super().__init__("the request is not signed with this installation's secret, or too long ago; MLflow signs what it sends")
+        super().__init__("the request was not signed just now with this installation's secret; MLflow signs what it sends")
         self.reason = reason
 
 

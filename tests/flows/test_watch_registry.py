@@ -187,16 +187,24 @@ def test_many_looks_at_once_start_one_run(
 def test_mlflow_tells_by_webhook_and_the_look_at_the_registry_adds_nothing(
     scene: RegistryScene, model: str, prefect: SyncPrefectClient, promotions: str
 ) -> None:
-    """With MLflow's own delivery, signature and encryption; started twice, the receiver registers itself once."""
-    for start in (1, 2):
-        with scene.process("registry-webhook", "/health"):
-            wait_for(lambda: start == scene.log("registry-webhook").count("registered with MLflow"), 30, "the registration")
-            (webhook,) = scene.client.list_webhooks()
-            assert f"http://127.0.0.1:{scene.record.webhook_port}/registry-webhook" == webhook.url
-            scene.client.set_registered_model_alias(model, "candidate", str(start))
-            wait_for(lambda: start in promoted(prefect, promotions, model), 30, "the run")
-            watch()
-            assert start == len(promoted(prefect, promotions, model))
+    """With MLflow's own delivery, signature and encryption."""
+    with scene.process("registry-webhook", "/health"):
+        _wait_until_registered(scene, 1)
+        scene.client.set_registered_model_alias(model, "candidate", "2")
+        wait_for(lambda: [2] == promoted(prefect, promotions, model), 30, "the run")
+        watch()
+        assert [2] == promoted(prefect, promotions, model)
+        scene.client.delete_registered_model_alias(model, "candidate")
+        wait_for(lambda: '"version": null' in scene.log("registry-webhook"), 30, "the second delivery")
+    with scene.process("registry-webhook", "/health"):
+        _wait_until_registered(scene, 2)
+        assert 1 == len(scene.client.list_webhooks())
+
+
+def _wait_until_registered(scene: RegistryScene, times: int) -> None:
+    wait_for(lambda: times == scene.log("registry-webhook").count("registered with MLflow"), 30, "the registration")
+    (webhook,) = scene.client.list_webhooks()
+    assert f"http://127.0.0.1:{scene.record.webhook_port}/registry-webhook" == webhook.url
 
 
 def test_mlflow_knows_the_webhook_after_a_restart(scene: RegistryScene, model: str) -> None:

@@ -44,7 +44,7 @@ def test_an_alias_that_moves_is_another_setting() -> None:
     ("history", "reason"),
     [
         ({"champion": 2}, "champion already"),
-        ({"under_way": 2}, "under way"),
+        ({"under_way": 2}, "is being released"),
         ({"ended_at": 9.0}, "released or evaluated before"),
     ],
 )
@@ -62,9 +62,7 @@ def test_a_version_that_was_taken_back_is_promoted_again_only_if_the_alias_was_s
     stayed = seen((None, 5.0), (2, 10.0), (2, 40.0))
     gone_before = seen((2, 10.0), (None, 25.0), (2, 40.0))
     gone_after = seen((2, 10.0), (None, 35.0), (2, 40.0))
-    assert [Ask.NOTHING, Ask.NOTHING, Ask.PROMOTE] == [
-        ask(watch, ended_at=30.0) for watch in (stayed, gone_before, gone_after)
-    ]
+    assert [Ask.NOTHING, Ask.NOTHING, Ask.PROMOTE] == [ask(watch, ended_at=30.0) for watch in (stayed, gone_before, gone_after)]
 
 
 def test_what_was_answered_is_not_asked_again() -> None:

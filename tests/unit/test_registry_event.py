@@ -119,7 +119,7 @@ def test_events_about_something_else_are_no_error(other: dict[str, object]) -> N
         event(data={"name": "", "alias": "candidate", "version": "7"}),
         event(data={"name": "m" * 300, "alias": "candidate", "version": "7"}),
         event(data={"name": "m", "alias": 1, "version": "7"}),
-        *(event(data={"name": "m", "alias": "candidate", "version": wrong}) for wrong in ("", "0", "-1", "x", "٣", "9" * 30, None)),
+        *(event(data={"name": "m", "alias": "candidate", "version": bad}) for bad in ("", "0", "-1", "x", "٣", "9" * 30, None)),
         event(timestamp="yesterday"),
         event(timestamp="2026-09-21T15:33:20"),
         event(timestamp=7),
