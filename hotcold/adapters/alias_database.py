@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from hotcold.adapters import release_tables as t
-from hotcold.adapters.database import DatabaseClient, upsert
+from hotcold.adapters.database import DatabaseClient
 from hotcold.adapters.desired_state import read_model_plan
 from hotcold.domain.alias_watch import AliasWatch, ReleaseHistory, sight
 
@@ -39,8 +39,13 @@ class AliasDatabase(DatabaseClient):
 
     def _add_sight(self, model: str, version: int | None, at: float) -> AliasWatch:
         with self._database.write() as connection:
-            watch = sight(_read(connection, model, lock=True), model, version, at)
-            upsert(connection, t.alias_watches, {"model": model}, _values(watch))
+            known = _read(connection, model, lock=True)
+            watch = sight(known, model, version, at)
+            if known is None:
+                connection.execute(insert(t.alias_watches).values(**asdict(watch)))
+            else:
+                changed = update(t.alias_watches).where(t.alias_watches.c.model == model)
+                connection.execute(changed.values(**asdict(watch)))
         return watch
 
     def read_watch(self, model: str) -> AliasWatch | None:
@@ -88,7 +93,3 @@ def _read(connection: Connection, model: str, *, lock: bool = False) -> AliasWat
     query = select(t.alias_watches).where(t.alias_watches.c.model == model)
     row = connection.execute(query.with_for_update() if lock else query).mappings().one_or_none()
     return AliasWatch(**row) if row else None
-
-
-def _values(watch: AliasWatch) -> dict[str, Any]:
-    return {name: getattr(watch, name) for name in ("version", "seen_at", "set_at", "free_at", "answer")}
