@@ -10,9 +10,9 @@ from hotcold.domain.gate import Verdict
 from hotcold.domain.release import Phase, Release
 from hotcold.settings import Settings
 from tasks.comparison import compare_release, require_prediction_log
-from tasks.context import open_registry
+from tasks.context import candidate_version
 from tasks.driver import ReleaseDriver
-from tasks.forms import ModelName, ShadowPlan
+from tasks.forms import ModelName, ReleaseId, ShadowPlan
 from tasks.reporting import publish_release_report
 from tasks.shadow_report import log_shadow_if_reachable, publish_shadow_report
 
@@ -20,7 +20,12 @@ Version = Annotated[int | None, Field(ge=1)]
 
 
 @flow(name="evaluate-shadow", flow_run_name="evaluate {model} in the shadow", persist_result=False)
-def evaluate_shadow(model: ModelName = "flights", version: Version = None, plan: ShadowPlan = ShadowPlan()) -> State:
+def evaluate_shadow(
+    model: ModelName = "flights",
+    version: Version = None,
+    plan: ShadowPlan = ShadowPlan(),
+    continues: ReleaseId = "",
+) -> State:
     """Compare a version with the champion on live requests, without any effect on who asks.
 
     The idle slot gets the package and is smoke-tested; then the edge copies requests to it, and both sides' answers are
@@ -31,12 +36,13 @@ def evaluate_shadow(model: ModelName = "flights", version: Version = None, plan:
         model: Registered model name.
         version: Registry version; empty: the one with the alias `candidate`.
         plan: How much is copied, for how long, and what has to hold.
+        continues: Id of a release that lost its driver; empty, except where `guard-release` has this run go on with one.
     """
     require_prediction_log()
-    candidate = open_registry().resolve(model, version, alias="candidate")
+    candidate = candidate_version(model, version, continues)
     driver = ReleaseDriver(Settings())
     try:
-        release = driver.drive(driver.open_release(model, candidate, plan.to_plan()))
+        release = driver.drive(driver.open_release(model, candidate, plan.to_plan(), continues))
         events, gates = driver.database.read_events(release.id), driver.gates
     finally:
         driver.close(model)

@@ -9,9 +9,9 @@ from pydantic import Field
 from hotcold.domain.release import FINAL, Phase, Release
 from hotcold.settings import Settings
 from tasks.comparison import compare_release, require_prediction_log
-from tasks.context import open_registry
+from tasks.context import candidate_version
 from tasks.driver import ReleaseDriver
-from tasks.forms import ModelName, PromotionPlan
+from tasks.forms import ModelName, PromotionPlan, ReleaseId
 from tasks.promotion_report import publish_forecast, publish_timeline
 from tasks.reporting import publish_release_report
 from tasks.shadow_report import log_shadow_if_reachable, publish_shadow_report
@@ -20,7 +20,12 @@ Version = Annotated[int | None, Field(ge=1)]
 
 
 @flow(name="promote-model", flow_run_name="promote {model}", persist_result=False)
-def promote_model(model: ModelName = "flights", version: Version = None, plan: PromotionPlan = PromotionPlan()) -> State:
+def promote_model(
+    model: ModelName = "flights",
+    version: Version = None,
+    plan: PromotionPlan = PromotionPlan(),
+    continues: ReleaseId = "",
+) -> State:
     """Bring a version to all live traffic, step by step, and back again at the first harm.
 
     The idle slot gets the package and is smoke-tested. Copies of live requests tell whether it may have real ones. Then its
@@ -31,14 +36,16 @@ def promote_model(model: ModelName = "flights", version: Version = None, plan: P
         model: Registered model name.
         version: Registry version; empty: the one with the alias `candidate`.
         plan: Steps, gates, limits and approvals.
+        continues: Id of a release that lost its driver; empty, except where `guard-release` has this run go on with one.
     """
     require_prediction_log()
     wanted = plan.to_plan()
-    candidate = open_registry().resolve(model, version, alias="candidate")
-    publish_forecast(model, wanted)
+    candidate = candidate_version(model, version, continues)
+    if not continues:
+        publish_forecast(model, wanted)
     driver = ReleaseDriver(Settings())
     try:
-        release = driver.drive(driver.open_release(model, candidate, wanted))
+        release = driver.drive(driver.open_release(model, candidate, wanted, continues))
         events, gates = driver.database.read_events(release.id), driver.gates
     finally:
         driver.close(model)

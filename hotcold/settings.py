@@ -33,6 +33,13 @@ class Settings(BaseSettings):
     edge_admin_port: int = Field(default=0, ge=0, le=65535)
     prefect_port: int = Field(default=0, ge=0, le=65535)
     mlflow_port: int = Field(default=0, ge=0, le=65535)
+    webhook_port: int = Field(default=0, ge=0, le=65535)
+
+    promote_on_alias: bool = Field(
+        # Off: training sets this alias, on a schedule too, and nobody's live traffic should move because of an upgrade.
+        default=False,
+        description="A version that is given the alias `candidate` in MLflow is promoted, with the default plan.",
+    )
 
     agent_interval_s: float = Field(default=0.1, gt=0, description="How often the agent reads the desired state.")
     controller_timeout_s: float = Field(
@@ -96,6 +103,11 @@ class Settings(BaseSettings):
     def label_dir(self) -> Path:
         """Labels that were joined to logged requests, a folder per model."""
         return self.log_dir / "labels"
+
+    @property
+    def secret_dir(self) -> Path:
+        """Secrets that this installation has made for itself; for its user alone."""
+        return self.root / "secrets"
 
     @property
     def run_dir(self) -> Path:

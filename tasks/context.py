@@ -4,8 +4,10 @@ import os
 from typing import TypeVar, cast
 
 from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL
 from prefect.utilities.annotations import opaque
 
+from hotcold.adapters.prefect_api import PrefectApi
 from hotcold.adapters.registry import Registry
 from hotcold.adapters.release_database import ReleaseDatabase
 from hotcold.domain.errors import StackError
@@ -27,6 +29,27 @@ def open_registry() -> Registry:
     if not uri:
         raise StackError("MLFLOW_TRACKING_URI is not set; start the stack with `hotcold up`, or set it to your MLflow server")
     return Registry(uri)
+
+
+def candidate_version(model: str, version: int | None, continues: str = "") -> int:
+    """The version to release: the one that is named, or the one with the alias `candidate`.
+
+    A release that goes on is of a version that is known; it does not wait for MLflow.
+
+    Raises:
+        RegistryError: there is no such version, or MLflow cannot be reached.
+    """
+    if continues and version is not None:
+        return version
+    return open_registry().resolve(model, version, alias="candidate")
+
+
+def open_prefect() -> PrefectApi:
+    """The REST API of the server that this run belongs to."""
+    url = PREFECT_API_URL.value()
+    if not url:
+        raise StackError("PREFECT_API_URL is not set; start the stack with `hotcold up`, or set it to your Prefect server")
+    return PrefectApi(url)
 
 
 def controller_name() -> str:

@@ -70,9 +70,10 @@ class ReleaseDriver:
         self._told: Verdicts = ()
         self._tell_after_s = 0.0
 
-    def open_release(self, model: str, version: int, plan: Plan) -> Release:
-        """Start the release, or take over the one of the same version that lost its controller."""
-        release = self.database.start(model, version, plan, self._owner, self._clock(), self._settings.controller_timeout_s)
+    def open_release(self, model: str, version: int, plan: Plan, continues: str = "") -> Release:
+        """Start the release, or take over one of the same version that lost its controller; with an id, that one only."""
+        lease_s = self._settings.controller_timeout_s
+        release = self.database.start(model, version, plan, self._owner, self._clock(), lease_s, continues)
         get_run_logger().info("release %s of %s version %s: %s", release.id[:8], model, version, release.phase.value)
         return release
 

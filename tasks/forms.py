@@ -10,6 +10,7 @@ from hotcold.domain.plan import SHADOW_GATES, SHADOW_NEEDED, Plan
 from hotcold.domain.shadow.limits import Limits
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,60}$")]
+ReleaseId = Annotated[str, Field(pattern=r"^[0-9a-f-]{0,36}$")]
 ShadowGate = Annotated[str, Field(json_schema_extra={"enum": list(SHADOW_GATES)})]
 LatencyBudget = Annotated[float, Field(json_schema_extra={"enum": list(LATENCY_BUDGETS_MS)})]
 

@@ -10,7 +10,7 @@ from hotcold.domain.errors import StackError
 from hotcold.settings import Settings
 
 _LOOPBACK = "127.0.0.1"
-_USUAL = {"edge_port": 8080, "edge_admin_port": 9901, "prefect_port": 4200, "mlflow_port": 5000}
+_USUAL = {"edge_port": 8080, "edge_admin_port": 9901, "prefect_port": 4200, "mlflow_port": 5000, "webhook_port": 5050}
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Ports:
     admin: int
     prefect: int
     mlflow: int
+    webhook: int
 
 
 def choose_ports(settings: Settings) -> Ports:
@@ -36,7 +37,9 @@ def choose_ports(settings: Settings) -> Ports:
     for setting in sorted(_USUAL, key=lambda name: getattr(settings, name) == 0):
         host = settings.edge_host if setting == "edge_port" else _LOOPBACK
         chosen[setting] = _choose(setting, getattr(settings, setting), host, chosen)
-    return Ports(chosen["edge_port"], chosen["edge_admin_port"], chosen["prefect_port"], chosen["mlflow_port"])
+    return Ports(
+        chosen["edge_port"], chosen["edge_admin_port"], chosen["prefect_port"], chosen["mlflow_port"], chosen["webhook_port"]
+    )
 
 
 def _choose(setting: str, configured: int, host: str, chosen: dict[str, int]) -> int:

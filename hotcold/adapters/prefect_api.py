@@ -1,4 +1,4 @@
-"""Prefect's REST API, as far as the command line needs it: start a run of a deployment and see how it ends."""
+"""Prefect's REST API, as far as the command line and services need it: start a run of a deployment and see how it ends."""
 
 from __future__ import annotations
 
@@ -58,18 +58,19 @@ class PrefectApi:
         """Close the connection."""
         self._client.close()
 
-    def start(self, deployment: str, parameters: Mapping[str, Any]) -> FlowRun:
-        """Start a run now.
+    def start(self, deployment: str, parameters: Mapping[str, Any], key: str = "") -> FlowRun:
+        """Start a run now; with a key that was used before, the run of then is given instead, as it stands.
 
         Args:
             deployment: flow and deployment name, such as `cut-over/cut-over`.
             parameters: of the flow, as JSON values; those left out take their defaults.
+            key: Prefect's idempotency key; empty: always a new run.
 
         Raises:
             StackError: the server cannot be reached, has no such deployment, or refuses the parameters.
         """
         found = self._ask("GET", f"/deployments/name/{deployment}")
-        body = {"parameters": dict(parameters), "state": {"type": "SCHEDULED"}}
+        body = {"parameters": dict(parameters), "state": {"type": "SCHEDULED"}} | ({"idempotency_key": key} if key else {})
         return _flow_run(self._ask("POST", f"/deployments/{found['id']}/create_flow_run", body))
 
     def read(self, run_id: str) -> FlowRun:

@@ -14,7 +14,7 @@ import yaml
 from hotcold.adapters.release_database import ReleaseDatabase
 from hotcold.adapters.release_reader import NODE_TIMEOUT_S
 from hotcold.adapters.stack_environment import checkout_root
-from hotcold.adapters.stack_processes import WORK_POOL
+from hotcold.adapters.stack_processes import WEBHOOK, WORK_POOL
 from hotcold.adapters.stack_record import StackRecord
 from hotcold.domain.errors import DatabaseError
 from hotcold.settings import Settings
@@ -46,12 +46,14 @@ def readiness_checks(settings: Settings, record: StackRecord, since: float) -> t
     api = record.prefect_api_url
     # MLflow opens its database with the first question that needs it.
     experiments = f"{record.mlflow_url}/api/2.0/mlflow/experiments/search?max_results=1"
+    webhook = (Check(WEBHOOK, lambda: _answers(f"http://127.0.0.1:{record.webhook_port}/health")),)
     return (
         Check("envoy", lambda: _answers(f"http://127.0.0.1:{record.admin_port}/ready")),
         Check("agent", lambda: _agent_reports(settings, record, since)),
         Check("mlflow-server", lambda: _answers(experiments)),
         Check("prefect-server", lambda: _answers(f"{api}/health")),
         Check("worker", lambda: _worker_is_online(api, f"{WORK_POOL}-{settings.node}", since)),
+        *(webhook if settings.promote_on_alias else ()),
     )
 
 

@@ -136,6 +136,27 @@ class Registry:
         top = max(tagged, key=_semver)
         return Released(_semver(top), read_recipe(self._client, top.run_id) if top.run_id else None)
 
+    def read_alias(self, alias: str) -> dict[str, int | None]:
+        """Which version carries an alias, for every model.
+
+        Args:
+            alias: its name.
+
+        Returns:
+            By model name; None where no version carries it.
+
+        Raises:
+            RegistryError: MLflow cannot be reached.
+        """
+        with talking(self.tracking_uri, f"look for the alias {alias}"):
+            found, token = {}, None
+            while True:
+                page = self._client.search_registered_models(max_results=1000, page_token=token)
+                found.update({model.name: model.aliases.get(alias) for model in page})
+                token = page.token
+                if not token:
+                    return {model: None if version is None else int(version) for model, version in found.items()}
+
     def set_alias(self, model: str, alias: str, version: int) -> None:
         """Let an alias point to a version.
 

@@ -70,7 +70,9 @@ class ReleaseDatabase(ReleaseReader):
             if rows:
                 connection.execute(insert(t.status), rows)
 
-    def start(self, model: str, version: int, plan: Plan, owner: str, now: float, lease_s: float) -> Release:
+    def start(
+        self, model: str, version: int, plan: Plan, owner: str, now: float, lease_s: float, continues: str = ""
+    ) -> Release:
         """Open a release, or take over one of the same version whose controller is gone.
 
         Args:
@@ -80,10 +82,12 @@ class ReleaseDatabase(ReleaseReader):
             owner: the controller, for people.
             now: seconds since the epoch.
             lease_s: for how long the controller may be silent.
+            continues: id of the only release that may be taken over; empty: any of the version, or a new one.
 
         Raises:
             ActiveReleaseError: another release of the model is under way; the message says who holds it.
-            ReleaseError: the version is the champion already, or the edge cannot serve a model of that name.
+            ReleaseError: the version is the champion already, the edge cannot serve a model of that name, or the release to go
+                on with has ended.
         """
         if reason := refuse_name(model):
             raise ReleaseError(f"{reason}; register the model under such a name")
@@ -91,6 +95,8 @@ class ReleaseDatabase(ReleaseReader):
             with self._database.write() as connection:
                 epoch = lock_route(connection, model).epoch + 1
                 row = self._active_row(connection, model)
+                if continues and (row is None or row["id"] != continues):
+                    raise ReleaseError(f"release {continues[:8]} of {model} has ended meanwhile; nothing is left to go on with")
                 if row is None:
                     self._insert(connection, self._new_release(connection, model, version, plan, now), now)
                     row = self._active_row(connection, model)

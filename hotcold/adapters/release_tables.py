@@ -225,6 +225,19 @@ score_events = Table(
     Column("reason", Text, nullable=False),
 )
 
+# What was last seen of the alias `candidate` in MLflow.
+alias_watches = Table(
+    "alias_watches",
+    metadata,
+    Column("model", String(256), primary_key=True),
+    Column("version", Integer),
+    Column("seen_at", Float, nullable=False),
+    Column("set_at", Float, nullable=False),
+    Column("free_at", Float, nullable=False),
+    # Empty while it is open what becomes of this setting of the alias.
+    Column("answer", Text, nullable=False),
+)
+
 Index("releases_by_time", releases.c.model, releases.c.created_at)
 
 

@@ -22,6 +22,7 @@ from hotcold.adapters.stack_record import StackRecord, read_stack, remove_stack,
 from hotcold.adapters.stack_start import Start
 from hotcold.adapters.supervision import states_file
 from hotcold.adapters.survivors import SUPERVISOR, Survivor, end_processes, find_survivors, instance_of, is_named
+from hotcold.adapters.webhook_secrets import webhook_secrets
 from hotcold.domain.errors import StackError
 from hotcold.settings import Settings
 
@@ -131,8 +132,12 @@ def _start(settings: Settings, say: Say, wait_s: float) -> StackRecord:
         mlflow_port=ports.mlflow,
         prefect_api_url=f"http://127.0.0.1:{ports.prefect}/api",
         mlflow_url=f"http://127.0.0.1:{ports.mlflow}",
+        webhook_port=ports.webhook,
     )
     rotate_logs(settings)
+    if settings.promote_on_alias:
+        # What is wrong with the file is said here, not in a process's log.
+        webhook_secrets(settings)
     write_stack(settings, record)
     prepare_edge(settings, record)
     pid = _detach_supervisor(settings, record)

@@ -9,9 +9,11 @@ from pathlib import Path
 from hotcold.adapters.envoy import envoy_command
 from hotcold.adapters.stack_environment import checkout_root, process_environment
 from hotcold.adapters.stack_record import StackRecord
+from hotcold.adapters.webhook_secrets import webhook_secrets
 from hotcold.settings import Settings
 
 WORK_POOL = "hotcold"
+WEBHOOK = "registry-webhook"
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,19 @@ class ProcessSpec:
 
 
 def stack_processes(settings: Settings, record: StackRecord) -> tuple[ProcessSpec, ...]:
-    """All supervised processes, the slowest to start first."""
+    """All supervised processes, the slowest to start first.
+
+    Raises:
+        StackError: the secrets of MLflow's webhook cannot be read or made.
+    """
+    webhook = (_spec(settings, record, WEBHOOK, (sys.executable, "-m", "services.registry_webhook")),)
     return (
         _spec(settings, record, "prefect-server", _prefect_server(record)),
         _spec(settings, record, "mlflow-server", _mlflow_server(record), _mlflow_environment(settings)),
         _spec(settings, record, "worker", _worker(settings, record)),
         _spec(settings, record, "agent", (sys.executable, "-m", "services.agent")),
         _spec(settings, record, "envoy", envoy_command(settings, record)),
+        *(webhook if settings.promote_on_alias else ()),
     )
 
 
@@ -95,4 +103,14 @@ def _mlflow_environment(settings: Settings) -> dict[str, str]:
         "_MLFLOW_SGI_NAME": "uvicorn",
         # Noise of MLflow's own imports, in a log that people read.
         "PYTHONWARNINGS": "ignore::DeprecationWarning",
+        **(_webhook_environment(settings) if settings.promote_on_alias else {}),
+    }
+
+
+def _webhook_environment(settings: Settings) -> dict[str, str]:
+    """By itself MLflow sends to public addresses only, and by https; the receiver is on this machine's loopback."""
+    return {
+        "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+        "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "https,http",
+        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": webhook_secrets(settings).encryption_key,
     }

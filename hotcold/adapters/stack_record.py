@@ -27,6 +27,7 @@ class StackRecord:
         mlflow_url: MLflow's tracking and registry URI.
         supervisor_pid: process id of the supervisor; 0 until it is started.
         supervisor_created: its start time, seconds since the epoch: with the id, it names one process for ever.
+        webhook_port: where MLflow's webhook is taken, loopback only.
     """
 
     edge_url: str
@@ -38,6 +39,7 @@ class StackRecord:
     mlflow_url: str
     supervisor_pid: int = 0
     supervisor_created: float = 0.0
+    webhook_port: int = 0
 
 
 def stack_file(settings: Settings) -> Path:

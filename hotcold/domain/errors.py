@@ -3,6 +3,7 @@
     HotcoldError
     ├── RequestError              a caller's request is wrong: a 4xx with a problem document
     │   ├── MalformedBodyError        400  the body cannot be parsed
+    │   ├── NotSignedError            403  not made, now, by who knows the secret
     │   ├── NotFoundError             404  no such model, version or path
     │   ├── BodyTooLargeError         413  more bytes or rows than one request may hold
     │   ├── UnsupportedMediaError     415  content type or encoding not spoken here
@@ -75,6 +76,21 @@ class MalformedBodyError(RequestError):
     """The body is not what its content type says."""
 
     title = "Malformed body"
+
+
+class NotSignedError(RequestError):
+    """A request that was not made, now, by who knows the secret. It does not say what is wrong: whoever asks may be guessing.
+
+    Args:
+        reason: what is wrong, for the log.
+    """
+
+    status = 403
+    title = "Not signed"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("the request was not signed just now with this installation's secret; MLflow signs what it sends")
+        self.reason = reason
 
 
 class NotFoundError(RequestError):

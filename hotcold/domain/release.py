@@ -51,7 +51,16 @@ from hotcold.domain.release_moves import (
     serves,
     take_back,
 )
-from hotcold.domain.release_state import EXPOSED, FINAL, Command, Observation, Phase, Release, moves_traffic
+from hotcold.domain.release_state import (
+    EXPOSED,
+    FINAL,
+    LOST_CONTROLLER,
+    Command,
+    Observation,
+    Phase,
+    Release,
+    moves_traffic,
+)
 from hotcold.domain.serving import SlotStatus
 from hotcold.domain.shadow.rules import close_evaluation, watch_copies
 
@@ -111,7 +120,7 @@ def guard(
         return advance(release, seen, release.ticked_at)
     if release.phase not in EXPOSED | {Phase.SHADOW}:
         return release, ()
-    reason = "the controller's lease ran out"
+    reason = LOST_CONTROLLER
     if release.phase is Phase.SHADOW:
         moved = hold(release, f"{reason}; requests are no longer copied")
     elif release.champion is None:

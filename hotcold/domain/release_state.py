@@ -33,6 +33,8 @@ class Phase(StrEnum):
 FINAL = frozenset({Phase.PROMOTED, Phase.ROLLED_BACK, Phase.REJECTED, Phase.EVALUATED})
 # Phases in which the candidate may hold traffic while a controller is needed to judge it.
 EXPOSED = frozenset({Phase.CANARY, Phase.CUTOVER, Phase.BAKING})
+# How the reason begins for which an agent holds a release: it waits for a driver, not for a person.
+LOST_CONTROLLER = "the controller's lease ran out"
 _BEFORE = (Phase.PACKAGING, Phase.DEPLOYING, Phase.SMOKE)
 _TO_ALL = (Phase.CUTOVER, Phase.BAKING, Phase.PROMOTED)
 

@@ -27,8 +27,8 @@ def taken() -> Iterator[int]:
 
 def test_all_ports_differ_and_are_free() -> None:
     ports = choose_ports(settings())
-    chosen = {ports.edge, ports.admin, ports.prefect, ports.mlflow}
-    assert 4 == len(chosen)
+    chosen = {ports.edge, ports.admin, ports.prefect, ports.mlflow, ports.webhook}
+    assert 5 == len(chosen)
     for port in chosen:
         socket.create_server(("127.0.0.1", port)).close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
@@ -73,3 +74,29 @@ def test_every_server_is_told_to_listen_on_loopback(settings: Settings) -> None:
     for name in ("prefect-server", "mlflow-server"):
         argv = process(settings, name).argv
         assert "127.0.0.1" == argv[argv.index("--host") + 1]
+
+
+def test_mlflow_may_call_this_machine_only_where_aliases_promote(settings: Settings) -> None:
+    """It weakens MLflow's own protection, so it is not there by default; the names are private to MLflow."""
+    from mlflow import environment_variables as names
+
+    variables = {
+        names._MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS.name: "true",
+        names._MLFLOW_WEBHOOK_ALLOWED_SCHEMES.name: "https,http",
+        names.MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY.name: ANY,
+    }
+    assert variables.keys().isdisjoint(process(settings, "mlflow-server").environment)
+    on = settings.model_copy(update={"promote_on_alias": True})
+    environment = process(on, "mlflow-server").environment
+    assert variables == {name: environment[name] for name in variables}
+    # The key is for MLflow alone.
+    key = environment[names.MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY.name]
+    assert ["mlflow-server"] == [spec.name for spec in stack_processes(on, RECORD) if key in spec.environment.values()]
+
+
+def test_the_receiver_of_the_webhook_runs_only_where_aliases_promote(settings: Settings) -> None:
+    def named(chosen: Settings) -> list[str]:
+        return [spec.name for spec in stack_processes(chosen, RECORD)]
+
+    assert "registry-webhook" not in named(settings)
+    assert [*named(settings), "registry-webhook"] == named(settings.model_copy(update={"promote_on_alias": True}))

@@ -32,12 +32,21 @@ DEPLOYMENTS = {
     "compact-predictions",
     "join-labels",
     "sync-registry",
+    "watch-registry",
+    "guard-release",
 }
 
 
 def names(installation: Installation) -> list[str]:
     """What lives of an installation."""
     return sorted(survivor.name for survivor in find_survivors(instance_of(installation.settings.root)))
+
+
+def minutely(installation: Installation) -> dict[str, tuple[float, bool]]:
+    """Interval in seconds of the two that look after releases, and whether it is kept."""
+    found = httpx.post(f"{installation.record.prefect_api_url}/deployments/filter", json={}, timeout=10).json()
+    wanted = [entry for entry in found if entry["name"] in ("guard-release", "watch-registry")]
+    return {e["name"]: (s["schedule"]["interval"], s["active"]) for e in wanted for s in e["schedules"]}
 
 
 def start_marked(instance: str, **environment: str) -> subprocess.Popen[bytes]:
@@ -69,7 +78,7 @@ class TestUp:
         assert DEPLOYMENTS == {entry["name"] for entry in found}
         cut_over = next(entry for entry in found if entry["name"] == "cut-over")
         assert ("flows.cut_over.cut_over", []) == (cut_over["entrypoint"], cut_over["pull_steps"] or [])
-        assert {"model", "version", "plan"} == cut_over["parameter_openapi_schema"]["properties"].keys()
+        assert {"model", "version", "plan", "continues"} == cut_over["parameter_openapi_schema"]["properties"].keys()
         assert "BlueGreenPlan" in cut_over["parameter_openapi_schema"]["definitions"]
         assert all(entry["description"] and "hotcold" in entry["tags"] for entry in found)
 
@@ -96,6 +105,9 @@ class TestUp:
         )
         limit = (hourly["global_concurrency_limit"]["limit"], hourly["concurrency_options"]["collision_strategy"])
         assert (1, "CANCEL_NEW") == limit
+
+    def test_drivers_are_looked_for_every_minute_and_candidates_only_where_aliases_promote(self, stack: Installation) -> None:
+        assert {"guard-release": (60.0, True), "watch-registry": (60.0, False)} == minutely(stack)
 
     def test_a_flow_runs_in_the_worker(self, stack: Installation) -> None:
         run = stack.run_flow("sync-registry/sync-registry")
@@ -207,13 +219,14 @@ class TestDown:
 
 class TestTwoAtOnce:
     def test_two_ups_at_once_make_one_stack(self, installation: Installation) -> None:
-        ups = [
-            subprocess.Popen(command("up"), env=installation.environment(), stdout=subprocess.PIPE, text=True) for _ in range(2)
-        ]
+        """With the receiver of MLflow's webhook, which other stacks here do without."""
+        environment = installation.environment(PROMOTE_ON_ALIAS="true")
+        ups = [subprocess.Popen(command("up"), env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
         said = [up.communicate(timeout=240)[0] for up in ups]
         assert [0, 0] == [up.returncode for up in ups]
         assert 1 == sum("already up" in text for text in said)
-        assert sorted(("supervisor", *PROCESSES)) == names(installation)
+        assert sorted(("supervisor", "registry-webhook", *PROCESSES)) == names(installation)
+        assert (60.0, True) == minutely(installation)["watch-registry"]
 
 
 class TestRefusals:
