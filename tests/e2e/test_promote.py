@@ -93,14 +93,15 @@ def test_a_killed_driver_s_canary_goes_on_at_its_step_and_a_decision_from_the_co
         wait_for(lambda: world.latest().waiting, 150, "the question")
         release = world.latest()
         world.kill_flow(run)
-        again = start(world, second)
-        wait_for(lambda: world.database.read_release(release.id).epoch > release.epoch, 60, "the next driver")
-        wait_for(lambda: "50 %" in world.latest().waiting, 120, "the question again")
+        wait_for(lambda: world.latest().phase is Phase.HELD, 40, "the agent takes the traffic back")
+        assert 0 == world.latest().split
+        assert "COMPLETED" == world.stack.run_flow("guard-release/guard-release").state
+        wait_for(lambda: "50 %" in world.latest().waiting, 150, "the question again")
         resumed = world.latest()
         assert (release.id, release.step, 20) == (resumed.id, resumed.step, resumed.split)
         told = world.stack.hotcold("decide", MODEL, "roll-back", "--reason", "not today")
         assert 0 == told.returncode, told.stderr
-        wait_for(lambda: world.prefect.read(again.id).ended, 60, "the end of the run")
+        wait_for(lambda: not world.latest().active, 60, "the end of the release")
         refused = world.stack.hotcold("decide", MODEL, "promote")
         assert (1, True) == (refused.returncode, "nothing to decide" in refused.stderr)
     release = world.latest()

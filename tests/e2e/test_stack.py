@@ -26,6 +26,8 @@ DEPLOYMENTS = {
     "evaluate-shadow",
     "replay-shadow",
     "cut-over",
+    "promote-model",
+    "decide-release",
     "roll-back",
     "score-batch",
     "score-requested",
