@@ -19,13 +19,14 @@ from hotcold.domain.serving import Slot
 # Gives the replicas that live now.
 FindReplicas = Callable[[], Sequence[psutil.Process]]
 
-# Lets them run 1 ms of every 10: ten times slower, whatever they do. A process of its own, since it must not take the load's
-# time; it ends with them or with whoever started it, and leaves nobody stopped.
+# Lets them run 5 ms of every 50: ten times slower, whatever they do; and no more often, since each signal wakes every thread of
+# a replica, which no slow model does. A process of its own, since it must not take the load's time; it ends with them or with
+# whoever started it, and leaves nobody stopped.
 _SLOWER = """
 import os, signal, sys, time
 parent, pids = os.getppid(), {int(pid) for pid in sys.argv[1:]}
 while pids and os.getppid() == parent:
-    for number, rest_s in ((signal.SIGSTOP, 0.009), (signal.SIGCONT, 0.001)):
+    for number, rest_s in ((signal.SIGSTOP, 0.045), (signal.SIGCONT, 0.005)):
         for pid in list(pids):
             try:
                 os.kill(pid, number)
@@ -91,7 +92,9 @@ def slowed(find: FindReplicas) -> Iterator[None]:
         StackError: there are none.
     """
     processes = _require(find)
-    throttle = subprocess.Popen([sys.executable, "-c", _SLOWER, *(str(process.pid) for process in processes)])
+    argv = [sys.executable, "-c", _SLOWER, *(str(process.pid) for process in processes)]
+    # A session of its own, since Linux divides the processor between sessions first.
+    throttle = subprocess.Popen(argv, start_new_session=True)
     try:
         yield
     finally:

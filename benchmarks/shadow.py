@@ -27,7 +27,7 @@ from hotcold.domain.plan import Plan
 from hotcold.domain.release import SMOKE_GATES, Observation, Phase, Release, advance
 from hotcold.domain.traffic import Exchange, summarise
 
-ROUNDS = 6
+ROUNDS = 8
 ROUND_S = 12.0
 RATE_PER_S = 100.0
 P99_RATIO = 1.10
@@ -155,7 +155,7 @@ def _measure(bench: ShadowBench, rounds: int) -> list[Figure]:
 
 
 def _figures(name: str, pairs: Sequence[tuple[list[Exchange], list[Exchange]]]) -> list[Figure]:
-    """Each round with copies against the one without right before it."""
+    """All rounds together, since the slowest hundredth of one is a dozen requests; and each against the one right before it."""
     ratios = sorted(summarise(copied).p99_ms / summarise(without).p99_ms for without, copied in pairs)
     alone = summarise([exchange for without, _ in pairs for exchange in without])
     beside = summarise([exchange for _, copied in pairs for exchange in copied])
@@ -164,9 +164,8 @@ def _figures(name: str, pairs: Sequence[tuple[list[Exchange], list[Exchange]]]) 
         at_most(f"candidate {name}: failed requests, share", beside.failed / beside.requests, "ratio", 0),
         observed(f"candidate {name}: p50 with over p50 without copies", beside.p50_ms / alone.p50_ms, "ratio"),
         observed(f"candidate {name}: p99 without copies", alone.p99_ms, "ms"),
-        at_most(
-            f"candidate {name}: p99 with over p99 without, median of rounds", statistics.median(ratios), "ratio", P99_RATIO
-        ),
+        at_most(f"candidate {name}: p99 with over p99 without copies", beside.p99_ms / alone.p99_ms, "ratio", P99_RATIO),
+        observed(f"candidate {name}: p99 with over p99 without, median of rounds", statistics.median(ratios), "ratio"),
         observed(f"candidate {name}: p99 with over p99 without, best round", ratios[0], "ratio"),
         observed(f"candidate {name}: p99 with over p99 without, worst round", ratios[-1], "ratio"),
     ]

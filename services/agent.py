@@ -206,6 +206,8 @@ class Agent:
                     self._pool.drain(replica_id)
                 case Stop(replica_id):
                     self._pool.stop(replica_id)
+        # After the starts, since that is what takes most; and before the route, so that nobody is answered by one that yields.
+        self._pool.let_yield(key, plan.route.share(slot) == 0 and view.share_pct == 0)
 
     def _route(self) -> None:
         self._edge.apply(tuple(self._edge_model(plan) for plan in sorted(self._served(), key=lambda plan: plan.model)))

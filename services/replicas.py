@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from hotcold.adapters.package_files import package_dir, verify_package_ref
-from hotcold.adapters.processes import ProcessId, free_port, identify, is_alive, signal_group, start_process
+from hotcold.adapters.processes import ProcessId, free_port, identify, is_alive, signal_group, start_process, yield_processor
 from hotcold.adapters.survivors import REPLICA_NAME, find_survivors, instance_of
 from hotcold.domain.edge import Endpoint
 from hotcold.domain.errors import PackageError, StackError
@@ -55,6 +55,7 @@ class _Managed:
     probe_after_s: float = 0.0
     silent: int = 0
     ended_at_s: float = 0.0
+    yields: bool | None = None
 
     def move(self, state: ReplicaState, now_s: float) -> None:
         self.replica = Replica(self.replica.id, self.replica.digest, self.replica.endpoint, state, now_s)
@@ -247,6 +248,17 @@ class ReplicaPool:
             path.with_suffix(".new").replace(path)
         except OSError as error:
             _LOG.error("replica not recorded", extra={"replica": managed.name, "reason": error.strerror})
+
+    def let_yield(self, key: SlotKey, to_others: bool) -> None:
+        """Let a slot's replicas use only the processor time that others leave, from their start on, or as much as they need.
+
+        Args:
+            key: the slot.
+            to_others: it answers nobody: it is being started, gets copies, or is kept warm.
+        """
+        for managed in self._managed.values():
+            if managed.key == key and managed.yields != to_others and yield_processor(managed.process, to_others):
+                managed.yields = to_others
 
     def drain(self, replica_id: str) -> None:
         """Let a replica get no new requests; the edge is told by the caller."""

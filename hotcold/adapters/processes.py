@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import psutil
 from hotcold.domain.errors import StackError
 
 _START_TIME_TOLERANCE_S = 0.05
+_NICE_IN_BACKGROUND = 10
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,41 @@ def signal_group(process: ProcessId, number: signal.Signals) -> None:
         os.killpg(process.pid, number)
     except (ProcessLookupError, PermissionError):
         return
+
+
+def yield_processor(process: ProcessId, to_others: bool) -> bool:
+    """Let the process and its threads have the processor only where others leave it, or as everybody else again.
+
+    Linux divides the processor between sessions first (autogroups) where these are at the top of its control groups, and
+    between processes inside of one; so both are told. An own session may be put back by everybody, a process only by who may
+    raise priorities, so for others it is left alone.
+
+    Args:
+        process: the first of its session.
+        to_others: False puts it back.
+
+    Returns:
+        False if the kernel is asked too often at the moment, so that it has to be asked again.
+    """
+    if not is_alive(process):
+        return True
+    nice = _NICE_IN_BACKGROUND if to_others else 0
+    with suppress(ProcessLookupError, PermissionError):
+        if _may_raise_priority():
+            os.setpriority(os.PRIO_PGRP, process.pid, nice)
+    try:
+        Path(f"/proc/{process.pid}/autogroup").write_text(str(nice))
+    except BlockingIOError:
+        return False
+    except OSError:
+        # Another system, or a kernel without them: then it is the process that counts.
+        return True
+    return True
+
+
+def _may_raise_priority() -> bool:
+    # The limit is 20 minus the lowest nice value that is allowed.
+    return os.geteuid() == 0 or (hasattr(psutil, "RLIMIT_NICE") and psutil.Process().rlimit(psutil.RLIMIT_NICE)[0] >= 20)
 
 
 def free_port(host: str = "127.0.0.1") -> int:

@@ -1,4 +1,4 @@
-"""What the log gets of an exchange that BentoML has given up."""
+"""What an exchange becomes of a request that is given up, and of one that is a copy."""
 
 from __future__ import annotations
 
@@ -60,3 +60,22 @@ async def given_up() -> list[Exchange]:
     with pytest.raises(asyncio.CancelledError):
         await task
     return seen
+
+
+@pytest.mark.parametrize(("headers", "waits"), [([], False), ([(b"x-hotcold-shadow", b"1")], True)])
+def test_a_copy_lets_its_original_pass_first_and_its_own_time_begins_then(
+    headers: list[tuple[bytes, bytes]], waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_COPY_WAITS_S", (0.3, 0.4))  # longer than a busy machine takes for anything else
+    started: list[float] = []
+
+    async def app(scope: Scope, _: Receive, __: Send) -> None:
+        started.append(scope[SCOPE_KEY].started)
+        assert scope[SCOPE_KEY].arrived_us <= came_us + 200_000, "the time of arrival is that of the request"
+
+    async def nothing(*_: object) -> Message:
+        return {"type": "http.request"}
+
+    came, came_us = time.perf_counter(), time.time_ns() // 1000
+    asyncio.run(ExchangeMiddleware(app)({"type": "http", "headers": headers}, nothing, nothing))  # type: ignore[arg-type]
+    assert waits == (started[0] - came >= 0.3)

@@ -68,11 +68,35 @@ def test_after_a_kill_of_envoy_the_split_is_the_same(
     data_plane.promote(other_package)
     data_plane.kill("envoy")
     wait_until(lambda: data_plane.share(model, Slot.GREEN) is None, "the agent sees that Envoy does not answer")
+    assert {0} == niceness(data_plane, Slot.GREEN)
     data_plane.start("envoy")
     wait_until(lambda: data_plane.share(model, Slot.GREEN) == 100, "the split is confirmed again")
     with data_plane.load(model) as load:
         wait_until(lambda: len(load.results()) > 100, "requests")
     assert {"1.0.1"} == set(summarise(load.results()).versions)
+
+
+def niceness(data_plane: DataPlane, slot: Slot) -> set[int]:
+    """Priorities of a slot's replicas among the sessions of this machine."""
+    processes = [survivor.process for survivor in data_plane.replicas(slot)]
+    return {int(Path(f"/proc/{process.pid}/autogroup").read_text().split()[-1]) for process in processes}
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="the kernel does not divide time between sessions")
+def test_replicas_that_answer_nobody_take_no_time_from_those_that_do(
+    data_plane: DataPlane, small_package: Manifest, other_package: Manifest
+) -> None:
+    model = small_package.model
+    data_plane.promote(small_package)
+    wait_until(lambda: niceness(data_plane, Slot.BLUE) == {0}, "the champion has what it needs")
+    data_plane.promote(other_package)
+    wait_until(lambda: niceness(data_plane, Slot.GREEN) == {0}, "the next champion has what it needs")
+    wait_until(lambda: niceness(data_plane, Slot.BLUE) == {10}, "the one before is kept warm, and yields")
+    data_plane.kill("agent")
+    data_plane.start("agent")
+    wait_until(lambda: data_plane.database.read_edges(time.time()), "the next agent reports")
+    roll_back(data_plane.database, model, "test", "because")
+    wait_until(lambda: niceness(data_plane, Slot.BLUE) == {0}, "who serves again has what it needs")
 
 
 def test_a_killed_agent_leaves_traffic_alone_and_the_next_one_adopts_the_replicas(
