@@ -22,6 +22,7 @@ RELEASE_TAG = "hotcold.release"
 VERDICT_TAG, REASON_TAG, RUN_TAG = "hotcold.shadow.verdict", "hotcold.shadow.reason", "hotcold.shadow.run"
 # MLflow refuses longer values.
 _LONGEST_VALUE = 5000
+_QUALITY = ("log_loss", "auc", "calibration_error")
 
 
 class ShadowExperiment:
@@ -128,7 +129,7 @@ def _of_labels(report: ShadowReport) -> dict[str, float]:
     if labels is None:
         return {}
     sides = (("champion", labels.champion), ("candidate", labels.candidate))
-    quality = {f"{name}.{what}": getattr(side, what) for name, side in sides for what in ("log_loss", "auc")}
+    quality = {f"{name}.{what}": getattr(side, what) for name, side in sides for what in _QUALITY}
     return {"labelled": labels.labelled, "coverage_pct": labels.coverage_pct, **quality}
 
 

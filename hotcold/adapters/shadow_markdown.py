@@ -11,6 +11,7 @@ from hotcold.domain.gate import Verdict
 from hotcold.domain.shadow.report import ShadowReport
 from hotcold.domain.shadow.tables import (
     Table,
+    calibration_table,
     facts_table,
     gates_table,
     labels_table,
@@ -61,6 +62,7 @@ def _numbers(report: ShadowReport, pictures: Mapping[str, Picture]) -> tuple[str
         _table(times_table(report)),
         _picture(pictures.get(TIMES)),
         _table(labels_table(report)),
+        _table(calibration_table(report)),
         _table(segments_table(report, MOST_SEGMENTS)),
         _picture(pictures.get(SEGMENTS)),
         _table(left_out_table(report)),
