@@ -5,46 +5,32 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from datetime import date
 
-import psutil
-
+from benchmarks.faults import find_replicas
 from benchmarks.report import Figure, at_most, observed, publish
-from benchmarks.stack import BenchStack, bench_root, bench_stack, say, wait_for
+from benchmarks.stack import CUT_OVER, MODEL, BenchStack, bench_root, bench_stack, flights_replay, say, wait_for
 from hotcold.adapters.release_database import ReleaseDatabase
-from hotcold.adapters.replay import FlightReplay
 from hotcold.adapters.replay_client import LoadClient
-from hotcold.adapters.survivors import find_survivors, instance_of
 from hotcold.domain.release import Phase
 from hotcold.domain.serving import Slot
 from hotcold.domain.traffic import Exchange, last_answer_after, summarise
 from hotcold.rollback import roll_back
 
-MODEL = "flights"
 CYCLES = 10
 RATE_PER_S = 100.0
-_RECIPE = {"train_until": "2013-03-31", "evaluate_weeks": 2, "depth": 6}
-_PLAN = {"replicas": 2, "bake_s": 1.0}
 
 
 class HotBench:
     """The stack under load, and what is done to it.
 
     Args:
-        stack: up, without a model.
+        stack: up, with two versions of the model, the first of them live.
     """
 
     def __init__(self, stack: BenchStack) -> None:
         self._stack = stack
         self._database = ReleaseDatabase(stack.settings.release_database_url)
-        self._replay = FlightReplay(MODEL, date(2013, 4, 15), date(2013, 5, 15))
-        self.load = LoadClient(stack.edge_url, self._replay.request, RATE_PER_S, connections=4)
-
-    def prepare(self) -> None:
-        """Two versions, the first of them live."""
-        self._stack.flow("train-model/train-model", model=MODEL, recipe={**_RECIPE, "trees": 60})
-        self._stack.flow("cut-over/cut-over", model=MODEL, plan=_PLAN)
-        self._stack.flow("train-model/train-model", model=MODEL, recipe={**_RECIPE, "trees": 120})
+        self.load = LoadClient(stack.edge_url, flights_replay().request, RATE_PER_S, connections=4)
 
     def switch_there_and_back(self, undo_from_prefect: bool) -> tuple[float, float, float]:
         """Release the second version and take it back.
@@ -53,7 +39,7 @@ class HotBench:
             Seconds from the decision until the last answer by the side before, for the release and for the undo; and seconds
             from the click to the end of the undo.
         """
-        self._stack.flow("cut-over/cut-over", model=MODEL, version=2, plan=_PLAN)
+        self._stack.flow("cut-over/cut-over", model=MODEL, version=2, plan=CUT_OVER)
         release = self._database.read_releases(MODEL, 1)[0]
         clicked = time.time()
         if undo_from_prefect:
@@ -74,11 +60,10 @@ class HotBench:
     def kill_a_replica(self) -> float:
         """kill -9 of one of the champion's two replicas; seconds until two are ready again."""
         champion = self._database.read_plan(MODEL).route.champion or Slot.BLUE
-        found = find_survivors(instance_of(self._stack.settings.root))
-        victim = next(s for s in found if s.name.startswith(f"replica {MODEL}/{champion.value}/"))
+        victim = find_replicas(self._stack.settings.root, MODEL, champion)[0]
         restarts = self._restarts(champion)
         killed = time.monotonic()
-        psutil.Process(victim.process.pid).kill()
+        victim.kill()
         wait_for(lambda: self._restarts(champion) > restarts, "the death is seen")
         wait_for(lambda: self._ready(champion) == 2, "the replica is replaced")
         return time.monotonic() - killed
@@ -97,7 +82,6 @@ class HotBench:
 
 
 def _measure(bench: HotBench) -> list[Figure]:
-    bench.prepare()
     say(f"load: {RATE_PER_S:g} requests a second")
     switches: list[float] = []
     undo_done: list[float] = []
@@ -144,6 +128,7 @@ def _figures(
 def main() -> None:
     """Measure, print, write; exit code 1 if a promise is not kept."""
     with bench_stack("hot") as stack:
+        stack.release_flights()
         bench = HotBench(stack)
         try:
             figures = _measure(bench)

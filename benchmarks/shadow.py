@@ -5,24 +5,21 @@ Rounds without copies alternate with rounds with them, so that a machine that ge
 
 from __future__ import annotations
 
-import signal
 import statistics
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import date
+from functools import partial
 
 import psutil
 
+from benchmarks.faults import FindReplicas, dying, find_replicas, hanging, slowed
 from benchmarks.report import Figure, at_most, observed, publish
-from benchmarks.stack import BenchStack, bench_root, bench_stack, say, wait_for
+from benchmarks.stack import CUT_OVER, MODEL, BenchStack, bench_root, bench_stack, flights_replay, say, wait_for
 from hotcold.adapters.release_database import ReleaseDatabase
-from hotcold.adapters.replay import FlightReplay
 from hotcold.adapters.replay_client import LoadClient
-from hotcold.adapters.survivors import find_survivors, instance_of
 from hotcold.domain.gate import Gate, Verdict
 from hotcold.domain.instructions import Mirror
 from hotcold.domain.package import PackageRef
@@ -30,26 +27,12 @@ from hotcold.domain.plan import Plan
 from hotcold.domain.release import SMOKE_GATES, Observation, Phase, Release, advance
 from hotcold.domain.traffic import Exchange, summarise
 
-MODEL = "flights"
 ROUNDS = 8
 ROUND_S = 12.0
 RATE_PER_S = 100.0
 P99_RATIO = 1.10
-_RECIPE = {"train_until": "2013-03-31", "evaluate_weeks": 2, "depth": 6}
-_CUT_OVER = {"replicas": 2, "bake_s": 1.0}
 _PLAN = Plan("shadow", replicas=2, mirror_pct=100.0, shadow_max_s=86_400.0)
 _LEASE_S = 30.0
-# Runs 5 ms of every 50: ten times slower, whatever it does. A process of its own, since it must not take the load's time; and
-# no more often, since each signal wakes every thread of a replica, which no slow model does.
-_SLOWER = """
-import os, signal, sys, time
-pids = [int(pid) for pid in sys.argv[1:]]
-while True:
-    for number, rest_s in ((signal.SIGSTOP, 0.045), (signal.SIGCONT, 0.005)):
-        for pid in pids:
-            os.kill(pid, number)
-        time.sleep(rest_s)
-"""
 
 
 class ShadowBench:
@@ -62,7 +45,7 @@ class ShadowBench:
     def __init__(self, stack: BenchStack) -> None:
         self._stack = stack
         self._database = ReleaseDatabase(stack.settings.release_database_url)
-        self._replay = FlightReplay(MODEL, date(2013, 4, 15), date(2013, 5, 15))
+        self._replay = flights_replay()
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._keeper = threading.Thread(target=self._keep_lease, daemon=True)
@@ -71,14 +54,12 @@ class ShadowBench:
 
     def _prepare(self) -> Release:
         """Two versions, the first of them live, the second beside it."""
-        self._stack.flow("train-model/train-model", model=MODEL, recipe={**_RECIPE, "trees": 60})
-        self._stack.flow("cut-over/cut-over", model=MODEL, plan=_CUT_OVER)
-        self._stack.flow("train-model/train-model", model=MODEL, recipe={**_RECIPE, "trees": 120})
+        self._stack.release_flights()
         return self._deploy(self._build())
 
     def _build(self) -> PackageRef:
         """Release the second version once, so that its package is there, and take it back."""
-        self._stack.flow("cut-over/cut-over", model=MODEL, version=2, plan=_CUT_OVER)
+        self._stack.flow("cut-over/cut-over", model=MODEL, version=2, plan=CUT_OVER)
         built = self._database.read_releases(MODEL, 1)[0].candidate
         self._stack.flow("roll-back/roll-back", model=MODEL, reason="benchmark")
         if built is None:
@@ -116,9 +97,7 @@ class ShadowBench:
 
     def candidate(self) -> list[psutil.Process]:
         """The candidate's replicas."""
-        prefix = f"replica {MODEL}/{self._release.slot.value}/"
-        found = find_survivors(instance_of(self._stack.settings.root))
-        return [psutil.Process(survivor.process.pid) for survivor in found if survivor.name.startswith(prefix)]
+        return find_replicas(self._stack.settings.root, MODEL, self._release.slot)
 
     def load(self, seconds: float) -> list[Exchange]:
         """Requests for so long."""
@@ -143,61 +122,16 @@ class ShadowBench:
 
 
 @contextmanager
-def _well(_: ShadowBench) -> Iterator[None]:
+def _well(_: FindReplicas) -> Iterator[None]:
     yield
 
 
-@contextmanager
-def _hung(bench: ShadowBench) -> Iterator[None]:
-    """Stopped for three seconds, well for one, over and over: the copies come back each time, and each time it hangs anew."""
-    stopped = threading.Event()
-    thread = threading.Thread(target=_stop_and_go, args=(bench.candidate(), stopped), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join()
-
-
-def _stop_and_go(processes: Sequence[psutil.Process], stopped: threading.Event) -> None:
-    while not stopped.is_set():
-        for number, rest_s in ((signal.SIGSTOP, 3.0), (signal.SIGCONT, 1.0)):
-            for process in processes:
-                process.send_signal(number)
-            stopped.wait(rest_s)
-    for process in processes:
-        process.send_signal(signal.SIGCONT)
-
-
-@contextmanager
-def _dead(bench: ShadowBench) -> Iterator[None]:
-    """Killed at the beginning; the agent starts others, which takes processor time like any start."""
-    for process in bench.candidate():
-        process.kill()
-    yield
-
-
-@contextmanager
-def _slower(bench: ShadowBench) -> Iterator[None]:
-    """Ten times slower."""
-    processes = bench.candidate()
-    argv = [sys.executable, "-c", _SLOWER, *(str(process.pid) for process in processes)]
-    throttle = subprocess.Popen(argv, start_new_session=True)
-    try:
-        yield
-    finally:
-        throttle.kill()
-        throttle.wait()
-        for process in processes:
-            process.send_signal(signal.SIGCONT)
-
-
-CONDITIONS: dict[str, Callable[[ShadowBench], AbstractContextManager[None]]] = {
+CONDITIONS: dict[str, Callable[[FindReplicas], AbstractContextManager[None]]] = {
     "well": _well,
-    "hung": _hung,
-    "dead": _dead,
-    "ten times slower": _slower,
+    # The copies come back each time when it is well, and each time it hangs anew.
+    "hung": partial(hanging, stopped_s=3.0),
+    "dead": dying,
+    "ten times slower": slowed,
 }
 
 
@@ -210,7 +144,7 @@ def _measure(bench: ShadowBench, rounds: int) -> list[Figure]:
             bench.mirror(0.0)
             without = bench.load(ROUND_S)
             bench.mirror(_PLAN.mirror_pct)
-            with condition(bench):
+            with condition(bench.candidate):
                 copied = bench.load(ROUND_S)
             bench.await_candidate()
             pairs[name].append((without, copied))

@@ -8,12 +8,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 
 from hotcold.adapters.prefect_api import FlowRun, PrefectApi
+from hotcold.adapters.replay import FlightReplay
 from hotcold.adapters.stack import bring_up, take_down
 from hotcold.domain.errors import StackError
 from hotcold.settings import Settings
+
+MODEL = "flights"
+CUT_OVER = {"replicas": 2, "bake_s": 1.0}
+_RECIPE = {"train_until": "2013-03-31", "evaluate_weeks": 2, "depth": 6}
 
 
 class BenchStack:
@@ -48,6 +54,17 @@ class BenchStack:
         if run.state != "COMPLETED":
             raise StackError(f"{deployment} ended {run.state.lower()}: {run.message}")
         return run
+
+    def release_flights(self) -> None:
+        """Train two versions of the flights model; the first is live, the second waits."""
+        self.flow("train-model/train-model", model=MODEL, recipe={**_RECIPE, "trees": 60})
+        self.flow("cut-over/cut-over", model=MODEL, plan=CUT_OVER)
+        self.flow("train-model/train-model", model=MODEL, recipe={**_RECIPE, "trees": 120})
+
+
+def flights_replay() -> FlightReplay:
+    """Requests for the flights model: a month that it was not trained on."""
+    return FlightReplay(MODEL, date(2013, 4, 15), date(2013, 5, 15))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hotcold.adapters.prefect_api import FlowRun, PrefectApi
 from hotcold.adapters.release_database import ReleaseDatabase
 from hotcold.adapters.replay import FlightReplay
 from hotcold.adapters.replay_client import LoadClient
-from hotcold.domain.errors import StackError
+from hotcold.domain.errors import StackError, first_line
 from hotcold.domain.plan import SHADOW_NEEDED
 from hotcold.domain.release import Phase
 
@@ -60,6 +61,35 @@ class Evaluated:
     copied_s: float
 
 
+class Aside(threading.Thread):
+    """Does something while the story goes on; what goes wrong there ends the story.
+
+    Args:
+        do: what is done.
+    """
+
+    def __init__(self, do: Callable[[], None]) -> None:
+        super().__init__(name="aside", daemon=True)
+        self._do = do
+        self._error: Exception | None = None
+
+    def run(self) -> None:
+        """Do it."""
+        try:
+            self._do()
+        except Exception as error:  # noqa: BLE001 - told by whoever asks; a thread that died would only print
+            self._error = error
+
+    def check(self) -> None:
+        """Raise what went wrong so far.
+
+        Raises:
+            StackError: something did.
+        """
+        if self._error:
+            raise StackError(f"the labels were not joined, so the demo ends: {first_line(self._error)}") from self._error
+
+
 class ShadowStory:
     """Evaluates candidates while live requests go on.
 
@@ -95,14 +125,15 @@ class ShadowStory:
             load: the live requests.
 
         Raises:
-            StackError: the flow died, or did not end in time.
+            StackError: the flow died, or did not end in time; or labels could not be joined to its answers.
         """
         self._say("evaluating it in the shadow: the edge copies all live requests to it, and nobody gets its answers")
         run = self._prefect.start(DEPLOYMENT, {"model": self._model, "plan": PLAN})
-        labels = threading.Thread(target=self._label, args=(run, load), daemon=True)
+        labels = Aside(partial(self._label, run, load))
         labels.start()
-        run = self._await(run)
+        run = self._await(run, labels.check)
         labels.join()
+        labels.check()
         release = self._database.read_releases(self._model, 1)[0]
         if release.phase is not Phase.EVALUATED or release.candidate is None:
             raise StackError(f"the evaluation ended {run.state.lower()}: {run.message}; see `hotcold logs worker`")
@@ -126,7 +157,11 @@ class ShadowStory:
             time.sleep(_POLL_S)
 
     def join_labels(self, load: LoadClient) -> None:
-        """Write whether the flights of all requests so far arrived late, and join that to the prediction log."""
+        """Write whether the flights of all requests so far arrived late, and join that to the prediction log.
+
+        Raises:
+            StackError: the flow that joins them died, or did not end in time.
+        """
         indices: Sequence[int] = [exchange.index for exchange in load.results()]
         write_flight_labels(self._labels, self._replay, indices, [time.time()] * len(indices))
         self._say(f"{len(indices):,} flights have arrived: their delays are joined to the answers")
@@ -141,11 +176,14 @@ class ShadowStory:
             },
         )
         run = self._await(run)
-        self._say(run.message if run.state == "COMPLETED" else f"join-labels ended {run.state.lower()}: {run.message}")
+        if run.state != "COMPLETED":
+            raise StackError(f"join-labels ended {run.state.lower()}: {run.message}; see `hotcold logs worker`")
+        self._say(run.message)
 
-    def _await(self, run: FlowRun) -> FlowRun:
+    def _await(self, run: FlowRun, check: Callable[[], None] = lambda: None) -> FlowRun:
         deadline = time.monotonic() + _LIMIT_S
         while not run.ended:
+            check()
             if time.monotonic() > deadline:
                 raise StackError(f"flow run {run.id[:8]} did not end within {_LIMIT_S:g} s; see `hotcold logs worker`")
             time.sleep(_POLL_S)

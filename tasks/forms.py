@@ -8,6 +8,7 @@ from hotcold.domain.canary.plan import CANARY_GATES, CANARY_NEEDED, CanaryPlan
 from hotcold.domain.latency import LATENCY_BUDGETS_MS
 from hotcold.domain.plan import SHADOW_GATES, SHADOW_NEEDED, Plan
 from hotcold.domain.shadow.limits import Limits
+from tasks.form_fields import field_like
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,60}$")]
 ReleaseId = Annotated[str, Field(pattern=r"^[0-9a-f-]{0,36}$")]
@@ -64,48 +65,19 @@ class Tolerated(BaseModel):
 
     model_config = ConfigDict(extra="forbid", title="Limits")
 
-    threshold: float = Field(_LIMITS.threshold, description="The decision is yes for scores from here on.")
-    score_change: float = Field(
-        _LIMITS.score_change, gt=0, description="Largest mean change of the score, in either direction, in its own unit."
-    )
-    score_scale: float = Field(
-        _LIMITS.score_scale, gt=0, description="Largest change of one score that is reckoned with; larger ones count as this."
-    )
-    flips_per_1000: float = Field(
-        _LIMITS.flips_per_1000, gt=0, lt=999, description="Most decisions that differ, among 1,000 requests."
-    )
-    error_pct: float = Field(
-        _LIMITS.error_pct,
-        gt=0,
-        lt=100,
-        description="Most answers, in percent, that only the candidate fails. 2 % take 5 minutes to tell.",
-    )
-    slow_pct: float = Field(
-        _LIMITS.slow_pct,
-        gt=0,
-        lt=100,
-        description="Most answers, in percent, over the latency budget. 2 % take 5 minutes to tell.",
-    )
-    lost_pct: float = Field(_LIMITS.lost_pct, gt=0, lt=100, description="Most copies, in percent, that get no answer.")
-    unpaired_pct: float = Field(
-        _LIMITS.unpaired_pct, ge=0, lt=100, description="Most requests, in percent, that only one side has in its log."
-    )
-    log_loss: float = Field(
-        _LIMITS.log_loss, gt=0, lt=0.99, description="How much larger the mean log-loss on labels may be, in nats."
-    )
-    lost_labels_pct: float = Field(
-        _LIMITS.lost_labels_pct,
-        gt=50,
-        lt=100,
-        description="Of the labelled requests that only one of the two gets right, the most, in percent, that it may lose.",
-    )
-    p99_ratio: float = Field(
-        _LIMITS.p99_ratio, ge=1, lt=1000, description="Largest 99th percentile of latency, as a multiple of the champion's."
-    )
-    cost_per_flip: float | None = Field(
-        _LIMITS.cost_per_flip, ge=0, description="What a decision that differs costs on average; empty: not known."
-    )
-    alpha: float = Field(_LIMITS.alpha, gt=0, lt=0.5, description="Chance that a gate is ever wrong in a release.")
+    threshold: float = field_like(_LIMITS, "threshold")
+    score_change: float = field_like(_LIMITS, "score_change", gt=0)
+    score_scale: float = field_like(_LIMITS, "score_scale", gt=0)
+    flips_per_1000: float = field_like(_LIMITS, "flips_per_1000", gt=0, lt=999)
+    error_pct: float = field_like(_LIMITS, "error_pct", gt=0, lt=100)
+    slow_pct: float = field_like(_LIMITS, "slow_pct", gt=0, lt=100)
+    lost_pct: float = field_like(_LIMITS, "lost_pct", gt=0, lt=100)
+    unpaired_pct: float = field_like(_LIMITS, "unpaired_pct", ge=0, lt=100)
+    log_loss: float = field_like(_LIMITS, "log_loss", gt=0, lt=0.99)
+    lost_labels_pct: float = field_like(_LIMITS, "lost_labels_pct", gt=50, lt=100)
+    p99_ratio: float = field_like(_LIMITS, "p99_ratio", ge=1, lt=1000)
+    cost_per_flip: float | None = field_like(_LIMITS, "cost_per_flip", ge=0)
+    alpha: float = field_like(_LIMITS, "alpha", gt=0, lt=0.5)
 
 
 class ShadowPlan(BaseModel):

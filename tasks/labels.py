@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from prefect import State, get_run_logger, task
+from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from hotcold.adapters.label_coverage import measure_coverage
@@ -15,6 +15,7 @@ from hotcold.domain.errors import UnreachableInputError
 from hotcold.domain.label_counts import DayCoverage, LabelJoin
 from hotcold.domain.label_source import LabelSource
 from hotcold.settings import Settings
+from tasks.retries import retried_after
 
 _LOCAL: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
 
@@ -33,16 +34,10 @@ def labelled_models() -> list[str]:
     return models_with_labels(Settings().label_dir)
 
 
-async def _may_work_later(_task: object, _run: object, state: State) -> bool:
-    return isinstance(await state.aresult(raise_on_failure=False), UnreachableInputError | OSError)
-
-
 @task(
     name="join labels",
     task_run_name="labels of {source.model}",
-    retries=2,
-    retry_delay_seconds=[5, 30],
-    retry_condition_fn=_may_work_later,
+    **retried_after(UnreachableInputError, OSError, pauses_s=(5, 30)),
     **_LOCAL,
 )
 def join_label_files(source: LabelSource, is_remembered: bool) -> LabelJoin:

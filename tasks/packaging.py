@@ -3,34 +3,23 @@
 import tempfile
 from pathlib import Path
 
-from prefect import State, task
+from prefect import task
 
 from hotcold.adapters.packages import build_package, package_dir, read_manifest
-from hotcold.domain.errors import HotcoldError, PackageError, RegistryError
+from hotcold.domain.errors import PackageError, RegistryError
 from hotcold.domain.package import Manifest, PackageRef
 from hotcold.domain.schema import breaking_changes
 from hotcold.settings import Settings
 from tasks.context import open_registry
-
-
-async def _may_pass(_task: object, _run: object, state: State) -> bool:
-    """A registry that is away may come back; a package that cannot be built stays so."""
-    try:
-        await state.aresult()
-    except RegistryError:
-        return True
-    except HotcoldError:
-        return False
-    return False
+from tasks.retries import retried_after
 
 
 @task(
     name="package version",
     task_run_name="package {model} v{version}",
-    retries=2,
-    retry_delay_seconds=2,
-    retry_condition_fn=_may_pass,
     persist_result=False,
+    # A registry that is away may come back; a package that cannot be built stays so.
+    **retried_after(RegistryError, pauses_s=(2, 2)),
 )
 def package_version(model: str, version: int, champion: PackageRef | None, allow_breaking_schema: bool) -> PackageRef:
     """Build the package once; a second call finds it.

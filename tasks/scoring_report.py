@@ -6,7 +6,7 @@ from hashlib import sha256
 from typing import Any
 
 import orjson
-from prefect import State, get_run_logger, task
+from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
@@ -18,22 +18,17 @@ from hotcold.domain.gate import Verdict
 from hotcold.domain.scoring_progress import describe_rate, describe_seconds
 from hotcold.domain.scoring_summary import ScoringSummary
 from tasks.context import open_registry, unsearched
+from tasks.retries import retried_after
 
 LOGGED_FILE = "mlflow.sha256"
 _SHOWN_QUANTILES = (0.01, 0.5, 0.99)
 
 
-async def _registry_may_return(_task: object, _run: object, state: State) -> bool:
-    return isinstance(await state.aresult(raise_on_failure=False), RegistryError)
-
-
 @task(
     name="log scoring to MLflow",
-    retries=2,
-    retry_delay_seconds=[1, 3],
-    retry_condition_fn=_registry_may_return,
     cache_policy=NO_CACHE,
     persist_result=False,
+    **retried_after(RegistryError, pauses_s=(1, 3)),
 )
 def log_scoring_to_mlflow(summary: ScoringSummary) -> str:
     """Log a table as an MLflow run, or update the run that it has; the id of the run.

@@ -1,6 +1,6 @@
 """What a comparison of candidate and champion shows of itself: a page and a table in the Prefect UI, and a run in MLflow."""
 
-from prefect import State, get_run_logger, task
+from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
@@ -12,21 +12,16 @@ from hotcold.domain.shadow.tables import gates_table
 from hotcold.domain.shadow.wording import headline
 from hotcold.domain.visible import visible
 from tasks.context import open_registry, unsearched
+from tasks.retries import retried_after
 
 _LONGEST_DESCRIPTION = 400
 
 
-async def _registry_may_return(_task: object, _run: object, state: State) -> bool:
-    return isinstance(await state.aresult(raise_on_failure=False), RegistryError)
-
-
 @task(
     name="log comparison to MLflow",
-    retries=2,
-    retry_delay_seconds=[1, 3],
-    retry_condition_fn=_registry_may_return,
     cache_policy=NO_CACHE,
     persist_result=False,
+    **retried_after(RegistryError, pauses_s=(1, 3)),
 )
 def log_shadow_to_mlflow(report: ShadowReport) -> str:
     """Log a comparison as the MLflow run of its release, or update it, and tag the candidate's version; the id of the run.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from prefect import State, get_run_logger, task
+from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from hotcold.adapters.experiments import ExperimentLog, LoggedRun, TrainingReport
@@ -15,20 +15,10 @@ from hotcold.domain.errors import RegistryError
 from hotcold.domain.flights import labelled
 from hotcold.domain.metrics import CalibrationBin, Metrics, calibration_bins, evaluate_scores
 from tasks.context import open_registry
+from tasks.retries import retried_after
 
-
-async def _registry_may_return(_task: object, _run: object, state: State) -> bool:
-    return isinstance(await state.aresult(raise_on_failure=False), RegistryError)
-
-
-_TO_MLFLOW: dict[str, Any] = {
-    "retries": 3,
-    "retry_delay_seconds": [1, 3, 10],
-    "retry_condition_fn": _registry_may_return,
-    "cache_policy": NO_CACHE,
-    "persist_result": False,
-}
 _LOCAL: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
+_TO_MLFLOW = {**_LOCAL, **retried_after(RegistryError, pauses_s=(1, 3, 10))}
 
 
 @dataclass(frozen=True)

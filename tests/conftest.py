@@ -6,6 +6,7 @@ pytest_plugins = [
     "tests.fixtures.databases",
     "tests.fixtures.redis_server",
     "tests.fixtures.mlflow_stores",
+    "tests.fixtures.flow_runs",
     "tests.fixtures.packages",
     "tests.fixtures.batch",
     "tests.fixtures.data_plane",

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-from hotcold.adapters.mlflow_client import connect, find_experiment, talking
+from hotcold.adapters.experiment_run import RunContent, RunKey, open_run, write_content
+from hotcold.adapters.mlflow_client import connect, talking
 from hotcold.adapters.score_pictures import draw_scores
 from hotcold.adapters.table_folder import LINEAGE_FILE
 from hotcold.domain.scoring_summary import ScoringSummary
 
 TABLE_TAG = "hotcold.table"
 PICTURE_FILE = "histogram.png"
-_DONE = "FINISHED"
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 # MLflow refuses longer values.
 _LONGEST_VALUE = 6000
@@ -48,40 +45,33 @@ class ScoreExperiment:
         """
         with talking(self._uri, f"log table {summary.table} of {summary.model}"):
             client = connect(self._uri)
-            run = self._open_run(client, summary)
-            try:
-                self._write(client, run, summary)
-            except BaseException:
-                if run.info.status != _DONE:
-                    client.set_terminated(run.info.run_id, "FAILED")
-                raise
-            client.set_terminated(run.info.run_id, _DONE, _ms(summary.scored_at))
+            with open_run(client, _key(summary)) as run:
+                write_content(client, run, _content(summary), self._clock())
             return str(run.info.run_id)
 
-    def _open_run(self, client: Any, summary: ScoringSummary) -> Any:
-        experiment = find_experiment(client, f"{summary.model}-scoring")
-        found = client.search_runs([experiment], f"tags.`{TABLE_TAG}` = '{summary.table}'", max_results=1)
-        if found:
-            return found[0]
-        began_ms = _ms(summary.scored_at - summary.elapsed_s)
-        return client.create_run(experiment, began_ms, {TABLE_TAG: summary.table}, run_name=summary.table)
 
-    def _write(self, client: Any, run: Any, summary: ScoringSummary) -> None:
-        from mlflow.entities import Metric, Param, RunTag
+def _key(summary: ScoringSummary) -> RunKey:
+    return RunKey(
+        experiment=f"{summary.model}-scoring",
+        tag=TABLE_TAG,
+        value=summary.table,
+        name=summary.table,
+        began_s=summary.scored_at - summary.elapsed_s,
+        ended_s=summary.scored_at,
+    )
 
-        # Of values with the same time, MLflow shows the greatest and not the last.
-        now_ms, known = _ms(self._clock()), run.data.params
-        client.log_batch(
-            run.info.run_id,
-            metrics=[Metric(name, value, now_ms, 0) for name, value in _metrics(summary).items()],
-            # MLflow never changes a parameter, so the first run's stay; SCORES.json has those of the last one.
-            params=[Param(name, value[:_LONGEST_VALUE]) for name, value in _params(summary).items() if name not in known],
-            tags=[RunTag(name, value[:_LONGEST_VALUE]) for name, value in _tags(summary).items()],
-        )
-        with tempfile.TemporaryDirectory(prefix="hotcold-scores-") as folder:
-            (Path(folder) / PICTURE_FILE).write_bytes(draw_scores(summary))
-            (Path(folder) / LINEAGE_FILE).write_text(json.dumps(summary.to_lineage(), indent=1))
-            client.log_artifacts(run.info.run_id, folder)
+
+def _content(summary: ScoringSummary) -> RunContent:
+    return RunContent(
+        metrics=_metrics(summary),
+        tags={name: value[:_LONGEST_VALUE] for name, value in _tags(summary).items()},
+        # The first run's stay; SCORES.json has those of the last one.
+        params={name: value[:_LONGEST_VALUE] for name, value in _params(summary).items()},
+        files={
+            PICTURE_FILE: draw_scores(summary),
+            LINEAGE_FILE: json.dumps(summary.to_lineage(), indent=1).encode(),
+        },
+    )
 
 
 def _params(summary: ScoringSummary) -> dict[str, str]:
@@ -130,7 +120,3 @@ def _tags(summary: ScoringSummary) -> dict[str, str]:
         "hotcold.outcome": summary.outcome,
         "hotcold.compared_with": summary.published.id if summary.published else "",
     }
-
-
-def _ms(seconds: float) -> int:
-    return int(seconds * 1000)

@@ -7,10 +7,12 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 
 from hotcold.adapters.cluster import Cluster
@@ -21,7 +23,7 @@ from hotcold.domain.errors import ClusterError
 from hotcold.domain.log_position import Cursor
 from hotcold.domain.shadow.comparison import Comparison
 from hotcold.domain.shadow.counting import Accumulation, WindowCounts, count_window
-from hotcold.domain.shadow.judgement import LABELS_CONTRADICT, LABELS_UNREADABLE, UNREADABLE
+from hotcold.domain.shadow.judgement import LABELS_CONTRADICT, LABELS_UNREADABLE, REPEATED, UNREADABLE
 from hotcold.domain.shadow.limits import Limits
 
 if TYPE_CHECKING:
@@ -68,12 +70,14 @@ class Span:
         until_s: end, whole seconds.
         places: see `PredictionReader.places`.
         unreadable: archives whose contents nobody knows.
+        counted: keys of request ids that are in this window and were counted in one before.
     """
 
     since_s: int
     until_s: int
     places: tuple[Place, ...]
     unreadable: tuple[str, ...] = ()
+    counted: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,8 +124,35 @@ def count_span(job: ComparisonJob, span: Span) -> WindowCounts:
         span: the window.
     """
     labels = read_labels(job, span)
-    joined = join_window(job.source, span.places, span.since_s, span.until_s, labels.table)
+    joined = each_once(join_window(job.source, span.places, span.since_s, span.until_s, labels.table), span)
     return complete_window(count_window(joined.pairs, job.limits, job.budget_us), joined, labels, span)
+
+
+def each_once(joined: JoinedWindow, span: Span) -> JoinedWindow:
+    """A request id that repeats counts once, with its first pair, in however many windows it is.
+
+    Args:
+        joined: pairs of a window.
+        span: the window, with the ids that count in another.
+    """
+    pairs = joined.pairs.first_of_requests(np.array(span.counted, dtype=np.uint64))
+    repeated = len(joined.pairs) - len(pairs)
+    if not repeated:
+        return joined
+    return replace(joined, pairs=pairs, left_out={**joined.left_out, REPEATED: joined.left_out.get(REPEATED, 0) + repeated})
+
+
+def add_window(counted: Accumulation, window: WindowCounts, span: Span, count: Callable[[Span], WindowCounts]) -> None:
+    """Add the next window; where a request id of it was counted before, it is counted a second time without that.
+
+    Args:
+        counted: all windows before.
+        window: the counts.
+        span: what was counted.
+        count: counts it again.
+    """
+    repeated = counted.repeated(window)
+    counted.add(count(replace(span, counted=tuple(repeated.tolist()))) if len(repeated) else window)
 
 
 def read_labels(job: ComparisonJob, span: Span) -> WindowLabels:
@@ -204,7 +235,8 @@ class LiveComparison:
             self._labels = version
             self._begin()
         for span in plan_spans(self.job.source, self._until_s, now_s - SETTLED_S):
-            self._counted.add(count_span(self.job, span))
+            again = partial(count_span, self.job)
+            add_window(self._counted, again(span), span, again)
             self._until_s = span.until_s
             if self.is_stopped():
                 break
@@ -231,8 +263,8 @@ def compare(
         ClusterError: the cluster was lost.
     """
     counted = Accumulation(limits)
-    for done, window in enumerate(_count_spans(count, spans, cluster), 1):
-        counted.add(window)
+    for done, (span, window) in enumerate(zip(spans, _count_spans(count, spans, cluster), strict=True), 1):
+        add_window(counted, window, span, lambda again: next(_count_spans(count, (again,), cluster)))
         if on_window:
             on_window(done, len(spans))
     return counted.comparison

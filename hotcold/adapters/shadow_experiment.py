@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from hotcold.adapters.mlflow_client import connect, find_experiment, talking
+from hotcold.adapters.experiment_run import RunContent, RunKey, open_run, write_content
+from hotcold.adapters.mlflow_client import connect, talking
 from hotcold.adapters.shadow_page import shadow_page
-from hotcold.domain.errors import RegistryError
 from hotcold.domain.evidence.finding import Finding
 from hotcold.domain.shadow.report import ShadowReport, StageTimes
 from hotcold.domain.shadow.report_json import report_document
@@ -22,9 +20,9 @@ from hotcold.domain.visible import visible
 PAGE_FILE, DOCUMENT_FILE = "report.html", "report.json"
 RELEASE_TAG = "hotcold.release"
 VERDICT_TAG, REASON_TAG, RUN_TAG = "hotcold.shadow.verdict", "hotcold.shadow.reason", "hotcold.shadow.run"
-_DONE = "FINISHED"
 # MLflow refuses longer values.
 _LONGEST_VALUE = 5000
+_QUALITY = ("log_loss", "auc", "calibration_error")
 
 
 class ShadowExperiment:
@@ -55,50 +53,40 @@ class ShadowExperiment:
             RegistryError: MLflow cannot be reached, refuses, or lacks the candidate's version. A run that was begun and not
                 written is marked as failed.
         """
-        if "'" in report.release:
-            raise RegistryError(f"the release is named {report.release!r}; a quote is not allowed in its id")
         with talking(self._uri, f"log the comparison of release {report.release} of {report.model}"):
             client = connect(self._uri)
-            run = self._open_run(client, report)
-            try:
-                self._write_run(client, run.info.run_id, report)
-            except BaseException:
-                if run.info.status != _DONE:
-                    client.set_terminated(run.info.run_id, "FAILED")
-                raise
-            client.set_terminated(run.info.run_id, _DONE, _ms(report.until_s))
+            with open_run(client, _key(report)) as run:
+                write_content(client, run, _content(report), self._clock())
         with talking(self._uri, f"tag version {report.candidate.version} of {report.model} with its verdict"):
             self._tag_version(client, run.info.run_id, report)
         return str(run.info.run_id)
-
-    def _open_run(self, client: Any, report: ShadowReport) -> Any:
-        experiment = find_experiment(client, f"{report.model}-shadow")
-        found = client.search_runs([experiment], f"tags.`{RELEASE_TAG}` = '{report.release}'", max_results=1)
-        if found:
-            return found[0]
-        tags = {RELEASE_TAG: report.release}
-        return client.create_run(experiment, _ms(report.since_s), tags, run_name=f"{report.candidate.semver} {report.release}")
-
-    def _write_run(self, client: Any, run_id: str, report: ShadowReport) -> None:
-        from mlflow.entities import Metric, RunTag
-
-        # Of values with the same time, MLflow shows the greatest and not the last.
-        now_ms = _ms(self._clock())
-        client.log_batch(
-            run_id,
-            metrics=[Metric(name, value, now_ms, 0) for name, value in _metrics(report).items()],
-            tags=[RunTag(name, visible(value, _LONGEST_VALUE)) for name, value in _tags(report).items()],
-        )
-        with tempfile.TemporaryDirectory(prefix="hotcold-shadow-") as folder:
-            document = json.dumps(report_document(report), indent=1, allow_nan=False)
-            (Path(folder) / DOCUMENT_FILE).write_text(document, encoding="utf-8")
-            (Path(folder) / PAGE_FILE).write_text(shadow_page(report), encoding="utf-8")
-            client.log_artifacts(run_id, folder)
 
     def _tag_version(self, client: Any, run_id: str, report: ShadowReport) -> None:
         tags = {VERDICT_TAG: str(report.verdict), REASON_TAG: visible(report.reason, _LONGEST_VALUE), RUN_TAG: run_id}
         for name, value in tags.items():
             client.set_model_version_tag(report.model, str(report.candidate.version), name, value)
+
+
+def _key(report: ShadowReport) -> RunKey:
+    return RunKey(
+        experiment=f"{report.model}-shadow",
+        tag=RELEASE_TAG,
+        value=report.release,
+        name=f"{report.candidate.semver} {report.release}",
+        began_s=report.since_s,
+        ended_s=report.until_s,
+    )
+
+
+def _content(report: ShadowReport) -> RunContent:
+    return RunContent(
+        metrics=_metrics(report),
+        tags={name: visible(value, _LONGEST_VALUE) for name, value in _tags(report).items()},
+        files={
+            DOCUMENT_FILE: json.dumps(report_document(report), indent=1, allow_nan=False).encode(),
+            PAGE_FILE: shadow_page(report).encode(),
+        },
+    )
 
 
 def _metrics(report: ShadowReport) -> dict[str, float]:
@@ -141,7 +129,7 @@ def _of_labels(report: ShadowReport) -> dict[str, float]:
     if labels is None:
         return {}
     sides = (("champion", labels.champion), ("candidate", labels.candidate))
-    quality = {f"{name}.{what}": getattr(side, what) for name, side in sides for what in ("log_loss", "auc")}
+    quality = {f"{name}.{what}": getattr(side, what) for name, side in sides for what in _QUALITY}
     return {"labelled": labels.labelled, "coverage_pct": labels.coverage_pct, **quality}
 
 
@@ -156,7 +144,3 @@ def _tags(report: ShadowReport) -> dict[str, str]:
         **{f"hotcold.{name}.semver": package.semver for name, package in sides},
         **{f"hotcold.{name}.digest": package.digest for name, package in sides},
     }
-
-
-def _ms(seconds: float) -> int:
-    return int(seconds * 1000)

@@ -11,6 +11,7 @@ from hotcold.domain.gate import Verdict
 from hotcold.domain.shadow.report import ShadowReport
 from hotcold.domain.shadow.tables import (
     Table,
+    calibration_table,
     facts_table,
     gates_table,
     labels_table,
@@ -62,6 +63,7 @@ def _numbers(report: ShadowReport, pictures: Mapping[str, Picture]) -> tuple[str
         table_markdown(times_table(report)),
         _picture(pictures.get(TIMES)),
         table_markdown(labels_table(report)),
+        table_markdown(calibration_table(report)),
         table_markdown(segments_table(report, MOST_SEGMENTS)),
         _picture(pictures.get(SEGMENTS)),
         table_markdown(left_out_table(report)),

@@ -9,6 +9,7 @@ from hotcold.adapters.shadow_pictures import CALIBRATION, CHECKS, SCORES, SEGMEN
 from hotcold.domain.shadow.report import ShadowReport
 from hotcold.domain.shadow.tables import (
     Table,
+    calibration_table,
     facts_table,
     gates_table,
     labels_table,
@@ -95,6 +96,7 @@ def _numbers(report: ShadowReport, pictures: Mapping[str, Picture]) -> str:
         _part("Speed", times_table(report), "No times were recorded."),
         show_picture(pictures.get(TIMES), "Further left is faster; each step of the scale is a multiple."),
         _part("What happened in the end", labels_table(report), "No outcomes are known for these requests."),
+        show_table(by_score) if (by_score := calibration_table(report)) else "",
         show_picture(pictures.get(CALIBRATION), "On the dashed line, what is predicted comes true just as often."),
         _part("Worst segments", segments_table(report, MOST_SEGMENTS), "The requests name no segments.", is_stacked=True),
         show_picture(pictures.get(SEGMENTS), "The segments with the most evidence of harm; ▲ and red: it stands out."),

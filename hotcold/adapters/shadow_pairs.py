@@ -37,6 +37,7 @@ from hotcold.domain.shadow.judgement import (
     UNREADABLE,
 )
 from hotcold.domain.shadow.pairs import Pairs, Side
+from hotcold.domain.shadow.repeats import Rows, join_near
 
 # Copies arrive just after their originals, by clocks that differ; a pair further apart is not found.
 SLACK_S = 5.0
@@ -197,10 +198,20 @@ def _join(
     # Whether a pair that is further apart is seen at all depends on the window; so it never counts.
     close = np.abs(arrived_us(candidate)[partner] - arrived_us(champion)[found]) <= SLACK_S * 1e6
     apart, found, partner = int(np.count_nonzero(~close)), found[close], partner[close]
+    # Of ids that repeat, only what is near counts: the rest is in the window or not, as it happens.
+    again, copies = np.flatnonzero(~once), np.flatnonzero((times[others] > 1) | (answers[others] > 1))
+    near = join_near(
+        Rows(own[again], arrived_us(champion)[again]), Rows(others[copies], arrived_us(candidate)[copies]), round(SLACK_S * 1e6)
+    )
+    wanted, joined = inside[again], inside[again] & (near.partner >= 0)
+    found = np.concatenate([found, again[joined]])
+    partner = np.concatenate([partner, copies[near.partner[joined]]])
+    lonely = times[others] == 0
+    lonely[copies] = ~near.has_request
     left_out = {
-        ONLY_CHAMPION: int(np.count_nonzero(inside & once & (answers[own] == 0))),
-        ONLY_CANDIDATE: int(np.count_nonzero(copied_inside & (times[others] == 0))),
-        REPEATED: int(np.count_nonzero(inside & ~once)),
+        ONLY_CHAMPION: int(np.count_nonzero(inside & once & (answers[own] == 0)) + np.count_nonzero(wanted & near.is_alone)),
+        ONLY_CANDIDATE: int(np.count_nonzero(copied_inside & lonely)),
+        REPEATED: int(np.count_nonzero(wanted & (near.partner < 0) & ~near.is_alone)),
         APART: apart,
     }
     order = np.argsort(arrived_us(champion)[found], kind="stable")
@@ -244,6 +255,7 @@ def pair_rows(
         candidate=_side(candidate, good[1], compared),
         label=label,
         delay_s=delay_s,
+        request=entity_keys(champion["request_id"]),
     )
     return pairs, refused
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from hotcold.adapters.package_files import OpenPackage, open_package, read_manifest
 from hotcold.adapters.prediction_reader import Place, PredictionReader, Window
-from hotcold.adapters.shadow_comparison import ComparisonJob, Span, complete_window, read_labels
+from hotcold.adapters.shadow_comparison import ComparisonJob, Span, complete_window, each_once, read_labels
 from hotcold.adapters.shadow_pairs import NEEDED_COLUMNS, JoinedWindow, pair_rows, read_answers, together
 from hotcold.domain.errors import EvidenceError
 from hotcold.domain.prediction import MAX_FEATURE_ROWS
@@ -63,7 +63,7 @@ def replay_span(job: ReplayJob, span: Span) -> WindowCounts:
     """
     comparison = job.comparison
     labels = read_labels(comparison, span)
-    joined = _score_window(job, span.places, span.since_s, span.until_s, labels.table)
+    joined = each_once(_score_window(job, span.places, span.since_s, span.until_s, labels.table), span)
     return complete_window(count_window(joined.pairs, comparison.limits, comparison.budget_us), joined, labels, span)
 
 

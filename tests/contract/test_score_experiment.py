@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from hotcold.adapters import score_experiment
 from hotcold.adapters.mlflow_client import connect
 from hotcold.adapters.score_experiment import ScoreExperiment
 from hotcold.domain.errors import RegistryError
@@ -102,22 +101,3 @@ def test_an_mlflow_that_is_away_is_named(summary: ScoringSummary) -> None:
         address = f"http://127.0.0.1:{closed.getsockname()[1]}"
         with pytest.raises(RegistryError, match="does not answer"):
             ScoreExperiment(address).write(summary)
-
-
-def test_a_run_that_cannot_be_written_is_marked_but_a_finished_one_stays(
-    mlflow_sqlite: str, summary: ScoringSummary, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(_: ScoringSummary) -> bytes:
-        raise OSError("no space left on device")
-
-    # Mocked, because no disk is full when a test wants it to be.
-    with monkeypatch.context() as full:
-        full.setattr(score_experiment, "draw_scores", refuse)
-        with pytest.raises(RegistryError, match="no space left"):
-            ScoreExperiment(mlflow_sqlite).write(summary)
-        assert ["FAILED"] == [run.info.status for run in runs_of(mlflow_sqlite, summary)]
-    ScoreExperiment(mlflow_sqlite).write(summary)
-    monkeypatch.setattr(score_experiment, "draw_scores", refuse)
-    with pytest.raises(RegistryError, match="no space left"):
-        ScoreExperiment(mlflow_sqlite).write(summary)
-    assert ["FINISHED"] == [run.info.status for run in runs_of(mlflow_sqlite, summary)]

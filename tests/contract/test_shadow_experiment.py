@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from hotcold.adapters import shadow_experiment
 from hotcold.adapters.mlflow_client import connect
 from hotcold.adapters.shadow_experiment import ShadowExperiment
 from hotcold.adapters.shadow_page import shadow_page
@@ -172,24 +171,3 @@ def test_a_release_with_a_quote_is_refused(mlflow_sqlite: str, model: str) -> No
     with pytest.raises(RegistryError, match="a quote is not allowed"):
         ShadowExperiment(mlflow_sqlite).write(harm_report(model=model, release="a' or tags.`x` = 'b"))
     assert [] == runs_of(mlflow_sqlite, model)
-
-
-def test_a_run_that_cannot_be_written_is_marked_but_a_finished_one_stays(
-    mlflow_sqlite: str, model: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    report = harmed(mlflow_sqlite, model)
-
-    def refuse(_: ShadowReport) -> str:
-        raise OSError("no space left on device")
-
-    # Mocked, because no disk is full when a test wants it to be.
-    with monkeypatch.context() as full:
-        full.setattr(shadow_experiment, "shadow_page", refuse)
-        with pytest.raises(RegistryError, match="no space left"):
-            ShadowExperiment(mlflow_sqlite).write(report)
-        assert ["FAILED"] == [run.info.status for run in runs_of(mlflow_sqlite, model)]
-    ShadowExperiment(mlflow_sqlite).write(report)
-    monkeypatch.setattr(shadow_experiment, "shadow_page", refuse)
-    with pytest.raises(RegistryError, match="no space left"):
-        ShadowExperiment(mlflow_sqlite).write(report)
-    assert ["FINISHED"] == [run.info.status for run in runs_of(mlflow_sqlite, model)]

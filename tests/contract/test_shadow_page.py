@@ -6,12 +6,14 @@ import base64
 import re
 from functools import cache
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 
 from hotcold.adapters.shadow_markdown import shadow_markdown
 from hotcold.adapters.shadow_page import shadow_page
 from hotcold.domain.shadow.report import StageTimes
+from hotcold.domain.shadow.report_json import report_document
 from tests.fixtures.shadow_reports import HOSTILE, REPORTS, harm_report, labelled_report, safe_report, unknown_report
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -121,6 +123,22 @@ def test_tables_have_captions_and_pictures_have_words(name: str) -> None:
 def test_what_there_is_is_pictured(name: str, pictures: int) -> None:
     assert pictures == len(Page(document_of(name)).attributes("img"))
     assert min(pictures, 4) == len(re.findall(r"!\[[^\n]*\]\(data:image/png;base64,", shadow_markdown(REPORTS[name]())))
+
+
+def test_where_labels_exist_the_calibration_of_both_is_a_table_and_in_the_twin_for_programs() -> None:
+    report = labelled_report()
+    text, page, document = Page(document_of("labelled")).text, shadow_markdown(report), report_document(report)
+    assert report.labels is not None
+    quality: Any = document["labels"]
+    for name in ("champion", "candidate"):
+        side = getattr(report.labels, name)
+        assert len(side.calibration) == len(quality[name]["calibration"]) > 5
+        assert side.calibration_error == quality[name]["calibration_error"]
+        for one in side.calibration:
+            assert f"| {one.lower:.1f} to {one.upper:.1f} | {name} | {one.labelled:,} |" in page
+            assert f"{one.labelled:,}" in text
+    assert "0.2 to 0.3" in text and "expected calibration error" in text
+    assert "Calibration:" not in Page(document_of("safe")).text
 
 
 def test_foreign_words_are_shown_as_they_are_and_never_markup() -> None:

@@ -136,14 +136,14 @@ def test_bounds_that_are_cut_off_are_open() -> None:
 @pytest.mark.parametrize(
     "bins",
     [
-        (CalibrationBin(0.1, 0.2, 10), CalibrationBin(0.9, 0.8, 1)),
-        (CalibrationBin(0.1, 0.2, 10),),
-        (CalibrationBin(math.nan, 0.2, 0), CalibrationBin(0.3, math.inf, 0)),
+        (CalibrationBin(0.1, 0.2, 0.1, 0.2, 10), CalibrationBin(0.9, 1.0, 0.9, 0.8, 1)),
+        (CalibrationBin(0.1, 0.2, 0.1, 0.2, 10),),
+        (CalibrationBin(0.0, 0.1, math.nan, 0.2, 0), CalibrationBin(0.3, 0.4, 0.3, math.inf, 0)),
         (),
     ],
 )
 def test_any_calibration_can_be_drawn(bins: tuple[CalibrationBin, ...]) -> None:
-    sides = (SideQuality(0.5, math.nan, bins), SideQuality(0.5, 0.7, ()))
+    sides = (SideQuality(0.5, math.nan, bins, math.nan), SideQuality(0.5, 0.7, (), math.nan))
     assert_small(draw_calibration(LabelledPairs(11, 5.0, 1.0, 2.0, *sides)))
 
 

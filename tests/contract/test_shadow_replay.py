@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from hotcold.adapters.package_files import open_package
 from hotcold.adapters.packages import build_package, package_dir
-from hotcold.adapters.shadow_comparison import ComparisonJob, plan_spans
+from hotcold.adapters.shadow_comparison import ComparisonJob, add_window, plan_spans
 from hotcold.adapters.shadow_pairs import PairSource
 from hotcold.adapters.shadow_replay import ReplayJob, check_replay, replay_span
 from hotcold.domain.errors import EvidenceError
@@ -65,9 +66,9 @@ def reference_scores(package: Manifest, bento_home: Path, matrix: Matrix) -> np.
 
 
 def replayed(work: ReplayJob) -> Comparison:
-    counted = Accumulation(work.comparison.limits)
+    counted, again = Accumulation(work.comparison.limits), partial(replay_span, work)
     for span in plan_spans(work.comparison.source, START_S, START_S + 1000):
-        counted.add(replay_span(work, span))
+        add_window(counted, again(span), span, again)
     return counted.comparison
 
 
@@ -138,6 +139,16 @@ def test_a_candidate_with_another_schema_is_refused(
     with pytest.raises(EvidenceError, match=r"another feature schema .*evaluate-shadow"):
         check_replay(work, package_dir(small_package.ref, bento_home))
     check_replay(work, package_dir(other.ref, bento_home))
+
+
+def test_an_id_that_comes_back_in_a_later_window_counts_once(
+    tmp_path: Path, rows: Matrix, small_package: Manifest, bento_home: Path
+) -> None:
+    logged = answers(rows, reference_scores(small_package, bento_home, rows))
+    logged[2990] = logged[2990]._replace(request_id="r3")
+    write(tmp_path, small_package.ref.model, logged, rows.shape[1])
+    counts = replayed(job(tmp_path, small_package, bento_home))
+    assert ({REPEATED: 1}, _COUNT - 1) == (dict(counts.left_out), counts.pairs)
 
 
 def test_repeated_ids_and_a_segment_that_is_missing_are_never_safe(

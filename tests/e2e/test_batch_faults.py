@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from hotcold.domain.errors import BatchError, ClusterError
 from hotcold.domain.receipt import Receipt, content_digest
 from hotcold.scoring import Run, choose_device, plan_run, score_missing, summarise_run
 from tests.fixtures.batch import FLIGHT_ID, BatchBench, make_table, write_parquet
+from tests.fixtures.data_plane import wait_until
 from tests.fixtures.disks import small_disk
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -86,6 +88,11 @@ def start_dask(kind: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True, start_new_session=True)
 
 
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @contextmanager
 def dask_at(port: int) -> Iterator[subprocess.Popen[str]]:
     """A scheduler with one worker, both processes of their own."""
@@ -93,6 +100,7 @@ def dask_at(port: int) -> Iterator[subprocess.Popen[str]]:
     scheduler = start_dask("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
     worker = start_dask("worker", address, "--nworkers", "1", "--nthreads", "1", "--no-dashboard", "--no-nanny")
     try:
+        wait_until(lambda: answers(port), "the scheduler")
         yield scheduler
     finally:
         for process in (scheduler, worker):
@@ -100,6 +108,13 @@ def dask_at(port: int) -> Iterator[subprocess.Popen[str]]:
             process.wait()
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks for a scheduler that is not there gives up sooner; on this machine it answers at once or never."""
+    monkeypatch.setattr("hotcold.adapters.cluster._CONNECT_S", 3.0)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_scheduler_by_address_is_used_and_its_loss_is_named_and_survived(
     batch_bench: BatchBench, source: Path, uninterrupted: dict[str, bytes]
 ) -> None:
@@ -121,6 +136,7 @@ def test_a_scheduler_by_address_is_used_and_its_loss_is_named_and_survived(
     assert uninterrupted == data_of(again)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_an_address_without_a_scheduler_is_named(batch_bench: BatchBench, source: Path) -> None:
     run = plan(batch_bench, source)
     with (

@@ -186,10 +186,17 @@ class TestHealing:
 
 
 class TestDown:
-    def test_down_ends_all_even_after_a_killed_supervisor_and_nothing_else(self, installation: Installation) -> None:
-        instance = instance_of(installation.settings.root)
-        up = installation.hotcold("up")
-        assert 0 == up.returncode, up.stderr
+    def test_two_ups_at_once_make_one_stack_and_down_ends_all_of_it_even_after_a_killed_supervisor_and_nothing_else(
+        self, installation: Installation
+    ) -> None:
+        """With the receiver of MLflow's webhook, which other stacks here do without."""
+        instance, environment = instance_of(installation.settings.root), installation.environment(PROMOTE_ON_ALIAS="true")
+        ups = [subprocess.Popen(command("up"), env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        said = [up.communicate(timeout=240)[0] for up in ups]
+        assert [0, 0] == [up.returncode for up in ups]
+        assert 1 == sum("already up" in text for text in said)
+        assert sorted(("supervisor", "registry-webhook", *PROCESSES)) == names(installation)
+        assert (60.0, True) == minutely(installation)["watch-registry"]
         replica = start_marked(instance, **{REPLICA_NAME: "flights/blue/0"})
         foreign = start_marked("0123456789abcdef")
         try:
@@ -217,18 +224,6 @@ class TestDown:
     def test_down_without_a_home_is_fine_and_makes_none(self, installation: Installation) -> None:
         assert 0 == installation.hotcold("down").returncode
         assert not installation.settings.root.exists()
-
-
-class TestTwoAtOnce:
-    def test_two_ups_at_once_make_one_stack(self, installation: Installation) -> None:
-        """With the receiver of MLflow's webhook, which other stacks here do without."""
-        environment = installation.environment(PROMOTE_ON_ALIAS="true")
-        ups = [subprocess.Popen(command("up"), env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-        said = [up.communicate(timeout=240)[0] for up in ups]
-        assert [0, 0] == [up.returncode for up in ups]
-        assert 1 == sum("already up" in text for text in said)
-        assert sorted(("supervisor", "registry-webhook", *PROCESSES)) == names(installation)
-        assert (60.0, True) == minutely(installation)["watch-registry"]
 
 
 class TestRefusals:

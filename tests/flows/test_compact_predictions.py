@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.compact_predictions import compact_predictions
 from hotcold.adapters.prediction_archive import list_archives
@@ -15,11 +13,7 @@ from hotcold.adapters.prediction_segments import list_segments
 from hotcold.settings import Settings
 from tests.fixtures.prediction_logs import MODEL, answer, read_ids, write_segment
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _prefect() -> Iterator[None]:
-    with prefect_test_harness():
-        yield
+pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 @pytest.fixture

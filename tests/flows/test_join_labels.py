@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 from prefect import State
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.exceptions import ParameterTypeError
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.join_labels import join_labels
 from hotcold.adapters.label_state import STATE_FILE
 from hotcold.adapters.label_store import LabelStore
 from hotcold.domain.errors import BadInputError, LabelError
 from hotcold.settings import Settings
+from tests.fixtures.flow_runs import artifacts
 from tests.fixtures.labels import write_labels
 from tests.fixtures.prediction_logs import MODEL, answer, write_segment
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _prefect() -> Iterator[None]:
-    with prefect_test_harness():
-        yield
+pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 @pytest.fixture
@@ -56,9 +49,7 @@ def labels(model: str = MODEL) -> dict[str, float]:
 
 
 def report() -> dict[str, Any]:
-    with get_client(sync_client=True) as client:
-        chosen = ArtifactFilter(key=ArtifactFilterKey(any_=[f"labels-{MODEL}"]))
-        found = max(client.read_artifacts(artifact_filter=chosen), key=lambda artifact: artifact.created)
+    found = max(artifacts(f"labels-{MODEL}"), key=lambda artifact: artifact.created)
     return {row["measure"]: row["value"] for row in orjson.loads(found.data)}
 
 

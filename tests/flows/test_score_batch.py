@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from prefect import State
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.score_batch import score_batch
 from hotcold.adapters.batch_table import table_folder
@@ -23,15 +19,12 @@ from hotcold.domain.errors import BadInputError, BatchError
 from hotcold.domain.package import Manifest
 from tests.fixtures.batch import make_table, write_parquet
 from tests.fixtures.data_plane import wait_until
+from tests.fixtures.flow_runs import artifacts
 from tests.fixtures.packages import MODEL
 from tests.fixtures.releases import promote, take_back
 from tests.fixtures.scoring_scene import ROWS, Scene, message
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _prefect() -> Iterator[None]:
-    with prefect_test_harness():
-        yield
+pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 def test_the_champions_scores_are_published_looked_up_and_shown(
@@ -39,7 +32,7 @@ def test_the_champions_scores_are_published_looked_up_and_shown(
 ) -> None:
     promote(scene.releases, small_package.ref)
     source = scene.input()
-    state = scene.score(input_url=str(source), passthrough=["day"])
+    state = scene.score(input_url=str(source), passthrough=["day"], cluster="local")
     assert state.is_completed(), message(state)
 
     table, lineage = scene.shown(), scene.lineage()
@@ -56,12 +49,8 @@ def test_the_champions_scores_are_published_looked_up_and_shown(
     experiment = client.get_experiment_by_name(f"{MODEL}-scoring")
     run = client.search_runs([experiment.experiment_id])[0]
     assert (ROWS, lineage["table"]) == (run.data.metrics["rows"], run.data.tags["hotcold.table"])
-    with get_client(sync_client=True) as prefect:
-        keys = {
-            artifact.key
-            for artifact in prefect.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(like_=f"%{MODEL}")))
-        }
-    assert {f"scores-{MODEL}", f"score-gates-{MODEL}", f"scored-{MODEL}", f"scoring-{MODEL}"} <= keys
+    for key in (f"scores-{MODEL}", f"score-gates-{MODEL}", f"scored-{MODEL}", f"scoring-{MODEL}"):
+        assert lineage["flow_run"] in {str(artifact.flow_run_id) for artifact in artifacts(key)}
 
 
 def test_a_run_that_is_repeated_scores_nothing_and_changes_nothing(scene: Scene, small_package: Manifest) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.score_batch import score_batch
 from hotcold.adapters.release_database import ReleaseDatabase
@@ -20,13 +18,9 @@ from tests.fixtures.packages import MODEL
 from tests.fixtures.redis_server import RedisServer
 from tests.fixtures.releases import promote
 
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
 ROWS = 5_000
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _prefect() -> Iterator[None]:
-    with prefect_test_harness():
-        yield
 
 
 @pytest.fixture
@@ -54,7 +48,7 @@ def home(
     return tmp_path
 
 
-def score(home: Path, seed: int) -> None:
+def score(home: Path, seed: int, cluster: str) -> None:
     source = write_parquet(make_table(ROWS, seed), home / f"in-{seed}.parquet")
     state = score_batch(
         model=MODEL,
@@ -62,18 +56,20 @@ def score(home: Path, seed: int) -> None:
         output_url=str(home / "out"),
         id_column="flight_id",
         rows_per_part=1000,
-        cluster="local",
+        cluster=cluster,
         quality={"max_psi": 10.0},
         return_state=True,
     )
     assert state.is_completed(), f"{state.name}: {state.message}"
 
 
-def test_what_a_run_publishes_is_what_a_lookup_finds(home: Path, redis_server: RedisServer, small_package: Manifest) -> None:
+def test_what_a_run_publishes_is_what_a_lookup_finds(
+    home: Path, redis_server: RedisServer, small_package: Manifest, dask_scheduler: str
+) -> None:
     """Also of the next run: one lookup, as a scorer keeps it, sees both tables, the one after the other."""
     lookup, seen = ScoreLookup(redis_server.url, MODEL), set()
     for seed in (0, 1):
-        score(home, seed)
+        score(home, seed, dask_scheduler)
         published = pq.read_table(open_table(str(home / "out")))
         found = [lookup.find(str(entity)) for entity in published["flight_id"].to_pylist()]
         assert published["score"].to_pylist() == [stored.score for stored in found if stored]

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect.logging import disable_run_logger
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.score_batch import score_batch
 from hotcold.adapters.batch_table import read_lineage, table_folder
@@ -25,11 +23,7 @@ from tests.fixtures.packages import MODEL
 from tests.fixtures.releases import promote
 from tests.fixtures.scoring_scene import ROWS, Scene, message
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _prefect() -> Iterator[None]:
-    with prefect_test_harness():
-        yield
+pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 def test_a_gate_is_overruled_for_one_table_and_not_for_the_next(scene: Scene, small_package: Manifest) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.score_batch import score_batch
 from flows.score_requested import score_requested
@@ -19,11 +18,7 @@ from hotcold.settings import Settings
 from tests.fixtures.release_steps import LEASE_S, promote
 from tests.fixtures.score_tables import OUT, score, table
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _prefect() -> Iterator[None]:
-    with prefect_test_harness():
-        yield
+pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 @pytest.fixture

@@ -7,16 +7,11 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from prefect import flow
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
-from prefect.testing.utilities import prefect_test_harness
 
 from hotcold.adapters.mlflow_client import connect
 from hotcold.adapters.table_folder import Folder
@@ -25,28 +20,10 @@ from hotcold.domain.scoring_progress import Progress
 from tasks import scoring_progress
 from tasks.scoring_progress import ProgressArtifact
 from tasks.scoring_report import log_scoring_if_reachable, log_scoring_to_mlflow, publish_scoring_report, scoring_page
+from tests.fixtures.flow_runs import artifacts, in_a_flow
 from tests.fixtures.summaries import TABLE, make_published, make_summary
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _prefect() -> Iterator[None]:
-    with prefect_test_harness():
-        yield
-
-
-def in_a_flow(work: Callable[[], Any]) -> Any:
-    """Run something as the body of a flow."""
-
-    @flow(name="reporting", persist_result=False)
-    def reporting() -> Any:
-        return work()
-
-    return reporting()
-
-
-def artifacts(key: str) -> list[Any]:
-    with get_client(sync_client=True) as client:
-        return client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
+pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 def progress(done: int) -> Progress:
@@ -186,7 +163,7 @@ def test_the_table_is_logged_to_mlflow(mlflow_sqlite: str, folder: Folder, monke
 
 
 def test_a_table_that_was_found_complete_is_logged_once_for_each_outcome(
-    mlflow_sqlite: str, folder: Folder, monkeypatch: pytest.MonkeyPatch
+    mlflow_sqlite: str, other_mlflow: str, folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_sqlite)
 
@@ -200,7 +177,7 @@ def test_a_table_that_was_found_complete_is_logged_once_for_each_outcome(
     assert log(outcome="kept: retracted", parts_now=0) is None
     assert "kept: retracted" == connect(mlflow_sqlite).get_run(first).data.tags["hotcold.outcome"]
     # Another MLflow has none of it.
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{mlflow_sqlite}.other")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", other_mlflow)
     assert log(outcome="kept: retracted", parts_now=0) not in (None, first)
 
 

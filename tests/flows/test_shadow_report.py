@@ -5,41 +5,17 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
-from prefect import flow
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
-from prefect.testing.utilities import prefect_test_harness
 
 from hotcold.adapters.mlflow_client import connect
 from hotcold.domain.errors import RegistryError
 from hotcold.domain.package import PackageRef
 from tasks.shadow_report import log_shadow_if_reachable, log_shadow_to_mlflow, publish_shadow_report
+from tests.fixtures.flow_runs import artifacts, in_a_flow
 from tests.fixtures.shadow_reports import harm_report, labelled_report, unknown_report
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _prefect() -> Iterator[None]:
-    with prefect_test_harness():
-        yield
-
-
-def in_a_flow(work: Callable[[], Any]) -> Any:
-    """Run something as the body of a flow."""
-
-    @flow(name="reporting", persist_result=False)
-    def reporting() -> Any:
-        return work()
-
-    return reporting()
-
-
-def artifacts(key: str) -> list[Any]:
-    with get_client(sync_client=True) as client:
-        return client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
+pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 def test_the_report_is_a_page_and_a_table_of_the_gates() -> None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date
 from typing import Any
 
 import numpy as np
 import pytest
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
-from prefect.testing.utilities import prefect_test_harness
 from pydantic import ValidationError
 
 from flows.train_model import TrainedVersion, train_model
@@ -19,6 +15,9 @@ from hotcold.adapters.registry import Registry
 from hotcold.domain.errors import RegistryError, TrainingError
 from hotcold.domain.flights import FLIGHTS_SCHEMA
 from tasks.training_recipe import TrainingRecipe
+from tests.fixtures.flow_runs import artifacts
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
 
 SHORT: dict[str, Any] = {
     "train_from": date(2013, 1, 1),
@@ -29,12 +28,6 @@ SHORT: dict[str, Any] = {
     "hidden_units": [4],
     "epochs": 2,
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _prefect() -> Iterator[None]:
-    with prefect_test_harness():
-        yield
 
 
 @pytest.fixture(autouse=True)
@@ -98,10 +91,9 @@ def test_each_kind_of_model_is_registered_without_a_pickle(flavor: str, mlflow_s
 
 def test_what_the_run_did_is_shown_as_a_table_and_a_page() -> None:
     train("shown")
-    with get_client(sync_client=True) as client:
-        for key, text in (("train-shown", "semantic version"), ("trained-shown", "# shown 1.0.0")):
-            found = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
-            assert text in str(found[0].data)
+    for key, text in (("train-shown", "semantic version"), ("trained-shown", "# shown 1.0.0")):
+        (artifact,) = artifacts(key)
+        assert text in str(artifact.data)
 
 
 def test_without_the_alias_nothing_becomes_the_candidate(mlflow_sqlite: str) -> None:

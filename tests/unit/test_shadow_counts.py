@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotcold.domain.errors import PlanError
+from hotcold.domain.errors import EvidenceError, PlanError
 from hotcold.domain.gate import Gate, Verdict
 from hotcold.domain.plan import SHADOW_NEEDED, Plan
 from hotcold.domain.score_histogram import count_scores
@@ -20,6 +21,7 @@ from hotcold.domain.shadow.counting import Accumulation, count_window
 from hotcold.domain.shadow.judgement import judge, judge_pairing
 from hotcold.domain.shadow.limits import Limits
 from hotcold.domain.shadow.pairs import NO_ENTITY, Pairs, SeenEntities, Side
+from hotcold.domain.shadow.repeats import Rows, join_near
 from hotcold.domain.shadow.summary import area_under_curve, decide_verdict
 
 _KEYS = st.lists(st.integers(0, 12), max_size=40)
@@ -50,6 +52,7 @@ def pairs(changes: list[float], first_second: int = 0, entity: int = 1) -> Pairs
         *sides,
         np.full(n, np.nan, dtype=np.float32),
         np.full(n, np.nan, dtype=np.float32),
+        np.arange(entity, entity + n, dtype=np.uint64),
     )
 
 
@@ -62,6 +65,48 @@ def test_windows_add_up_to_the_whole(changes: list[float], cut: int) -> None:
         parts.add(count_window(pairs(changes[begin:end], begin, begin + 1), Limits(), 1e6))
     for name in ("pairs", "scored", "agreed", "entities", "change", "flips", "errors", "slow", "segments"):
         assert getattr(whole.comparison, name) == getattr(parts.comparison, name), name
+
+
+@given(st.lists(st.tuples(st.integers(1, 8), st.integers(1, 3)), max_size=30), st.sets(st.integers(1, 8)))
+def test_a_request_id_counts_with_its_first_pair_and_rows_stay_with_their_request(
+    requests: list[tuple[int, int]], counted: set[int]
+) -> None:
+    keys, rows = (np.array([request[place] for request in requests], dtype=np.int64) for place in (0, 1))
+    scores = np.repeat(np.arange(len(keys)), rows).astype(np.float32)
+    whole = pairs([0.0] * len(keys))
+    sides = {name: replace(getattr(whole, name), scores=scores) for name in ("champion", "candidate")}
+    whole = replace(whole, rows=rows, request=keys.astype(np.uint64), **sides)
+    found = whole.first_of_requests(np.array(sorted(counted), dtype=np.uint64))
+    kept = [n for n, key in enumerate(keys.tolist()) if key not in counted and key not in keys.tolist()[:n]]
+    assert [key for n, key in enumerate(keys.tolist()) if n in kept] == found.request.tolist()
+    assert [float(n) for n in kept for _ in range(rows[n])] == found.champion.scores.tolist() == found.candidate.scores.tolist()
+    assert kept == [second // 1_000_000 for second in found.arrived_us.tolist()]
+
+
+def test_a_window_with_a_request_that_was_counted_is_named_and_refused() -> None:
+    counted = Accumulation(Limits())
+    counted.add(count_window(pairs([0.1, 0.2]), Limits(), 1e6))
+    again = count_window(pairs([0.1, 0.2], first_second=2, entity=2), Limits(), 1e6)
+    assert [2] == counted.repeated(again).tolist()
+    with pytest.raises(EvidenceError, match="counted before"):
+        counted.add(again)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40))), st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40))))
+def test_rows_of_ids_that_repeat_are_joined_with_what_is_near(
+    own: list[tuple[int, int]], others: list[tuple[int, int]]
+) -> None:
+    def rows(of: list[tuple[int, int]]) -> Rows:
+        return Rows(np.array([code for code, _ in of], dtype=np.int64), np.array([at for _, at in of], dtype=np.int64))
+
+    def near(one: tuple[int, int], among: list[tuple[int, int]]) -> list[int]:
+        return [n for n, other in enumerate(among) if one[0] == other[0] and abs(one[1] - other[1]) <= 5]
+
+    found = join_near(rows(own), rows(others), 5)
+    partners, same = [near(one, others) for one in own], [len(near(one, own)) for one in own]
+    assert [p[0] if (len(p), n) == (1, 1) else -1 for p, n in zip(partners, same, strict=True)] == found.partner.tolist()
+    assert [(len(p), n) == (0, 1) for p, n in zip(partners, same, strict=True)] == found.is_alone.tolist()
+    assert [bool(near(one, own)) for one in others] == found.has_request.tolist()
 
 
 def test_a_caller_with_a_segment_for_each_request_does_not_fill_the_memory() -> None:

@@ -7,12 +7,14 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hotcold.domain.evidence.drift import Drift
 from hotcold.domain.gate import Verdict
 from hotcold.domain.package import PackageRef
-from hotcold.domain.shadow.report import SegmentRow, StageTimes
+from hotcold.domain.score_histogram import count_scores
+from hotcold.domain.shadow.report import SegmentRow, ShadowReport, StageTimes
 from hotcold.domain.shadow.report_json import report_document
 from hotcold.domain.shadow.tables import (
     facts_table,
@@ -89,6 +91,35 @@ def test_flips_are_priced_if_there_is_a_price() -> None:
     assert any(report.price.sentence in part for part in tell_consequences(report))
     assert any("no cost per flip was given" in part for part in tell_consequences(safe_report()))
     assert "How many decisions would change is not known." in tell_consequences(unknown_report())
+
+
+def by_request(report: ShadowReport) -> list[str]:
+    return [part for part in tell_consequences(report) if part.startswith("Counted by request")]
+
+
+def test_figures_by_request_are_explained_where_they_are_outside_of_the_bounds_by_entity() -> None:
+    report = safe_report(entities=4000)
+    flips = next(finding for finding in report.findings if finding.signal == "decision_flips")
+    inside, outside = ((flips.lower + flips.upper) / 2, flips.upper + 1)
+    assert [] == by_request(replace(report, agreement_pct=100 - inside / 10))
+    (told,) = by_request(replace(report, agreement_pct=100 - outside / 10))
+    assert f"{outside:.3g} of 1,000 requests are decided otherwise (by entity {flips.effect:.3g})." in told
+    assert "each entity once, by its first request" in told
+    assert 2 == told.count(". ") + 1
+    # Each request is an observation of its own.
+    assert [] == by_request(safe_report(agreement_pct=100 - outside / 10))
+    assert [] == by_request(unknown_report(pairs=5))
+
+
+def test_mean_scores_by_request_are_explained_likewise_and_rows_are_no_requests() -> None:
+    report = safe_report(entities=4000)
+    moved = count_scores(np.full(8000, 0.9, dtype=np.float32))
+    (told,) = by_request(replace(report, candidate_scores=moved))
+    assert "the mean score changes by 0.6" in told and "decided otherwise" not in told
+    # With scores that are no numbers, the difference of the means says nothing.
+    assert [] == by_request(replace(report, candidate_scores=replace(moved, not_finite=1)))
+    (told,) = by_request(replace(report, agreement_pct=50.0, pairs=6000))
+    assert "; one with several rows differs as soon as one of its rows does. Both are right" in told
 
 
 def test_a_replay_does_not_claim_to_know_the_load() -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from hotcold.domain.errors import EvidenceError
 from hotcold.domain.evidence.discordant import DiscordantCounts
 from hotcold.domain.evidence.latency_counts import LatencyCounts, count_latencies
 from hotcold.domain.evidence.value_counts import count_values
@@ -87,19 +88,21 @@ class WindowCounts:
         first: what does.
         labelled: the same of labels.
         damage: what is wrong with files: how many, by reason and by the file that tells, which may do so in several windows.
+        requests: keys of the request ids of its pairs, ascending, each once.
     """
 
     counts: Comparison
     first: Observations
     labelled: LabelledObservations
     damage: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    requests: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, dtype=np.uint64))
 
 
 def count_window(pairs: Pairs, limits: Limits, budget_us: float) -> WindowCounts:
     """Count the pairs of a window.
 
     Args:
-        pairs: all of whole seconds, by arrival.
+        pairs: all of whole seconds, by arrival; no request id twice.
         limits: with the threshold and the scales.
         budget_us: latency budget; answers that take as long or longer are slow.
     """
@@ -126,7 +129,7 @@ def count_window(pairs: Pairs, limits: Limits, budget_us: float) -> WindowCounts
     values = (changed, flips, pairs.rows > 0, errors, *total_us)
     first = Observations(pairs.entity[own], second[own], pairs.segment[own], pairs.segments, *(value[own] for value in values))
     counts, labelled = _count_labels(pairs, counts, limits)
-    return WindowCounts(counts, first, labelled)
+    return WindowCounts(counts, first, labelled, requests=np.sort(pairs.request))
 
 
 def mean_of_seconds(
@@ -199,7 +202,9 @@ def _histogram(scores: NDArray[np.float64]) -> ScoreHistogram:
 
 @dataclass
 class Accumulation:
-    """Adds windows up, in the order of time; an entity counts once, with its first pair.
+    """Adds windows up, in the order of time; an entity counts once, with its first pair, and so does a request id.
+
+    Which ids were seen takes eight bytes for each pair.
 
     Args:
         limits: with the scales.
@@ -210,9 +215,22 @@ class Accumulation:
     _damage: dict[str, dict[str, int]] = field(default_factory=dict)
     _seen: SeenEntities = field(default_factory=SeenEntities)
     _labelled: SeenEntities = field(default_factory=SeenEntities)
+    _requests: SeenEntities = field(default_factory=SeenEntities)
+
+    def repeated(self, window: WindowCounts) -> NDArray[np.uint64]:
+        """Keys of the request ids of a window that were counted in another one. It has to be counted again without these."""
+        return window.requests[self._requests.known(window.requests)]
 
     def add(self, window: WindowCounts) -> None:
-        """Add a window that begins after all those before have ended."""
+        """Add a window that begins after all those before have ended.
+
+        Raises:
+            EvidenceError: a request of it was counted before.
+        """
+        if not self._requests.take_new(window.requests).all():
+            raise EvidenceError(
+                "a window has request ids that were counted before, and each may count once; count it again without `repeated`"
+            )
         new = self._seen.take_new(window.first.entity)
         labelled = self._labelled.take_new(window.labelled.entity)
         self._sums = (

@@ -18,15 +18,17 @@ class Limits:
         score_change: largest mean change of the score, in either direction, in its own unit.
         score_scale: the largest change of one score that is reckoned with; larger ones count as this.
         flips_per_1000: most decisions that differ, among 1,000 requests.
-        error_pct: most answers of a second, on average, that the candidate fails and the champion gives, in percent.
-        slow_pct: most answers of a second, on average, that take the candidate longer than the latency budget, in percent.
+        error_pct: most answers of a second, on average, that the candidate fails and the champion gives, in percent; 2 % take
+            five minutes to tell.
+        slow_pct: most answers of a second, on average, that take the candidate longer than the latency budget, in percent; 2 %
+            take five minutes to tell.
         lost_pct: most copies of a second, on average, that get no answer, in percent.
         unpaired_pct: most requests that only one side has in its log, in percent; with more, nothing is SAFE.
         log_loss: how much larger the mean log-loss may be on labels, nats.
         lost_labels_pct: of the labelled requests that only one of the two gets right, the most that the candidate may lose, in
             percent.
         p99_ratio: most that the candidate's 99th percentile of latency may be, as a multiple of the champion's.
-        cost_per_flip: what a decision that differs costs on average, in any currency; None: not known.
+        cost_per_flip: what a decision that differs costs on average, in any currency; empty: not known.
         alpha: chance that a gate ever says HARM of a candidate without harm, and SAFE of one beyond its limit.
 
     Raises:

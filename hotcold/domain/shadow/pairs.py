@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,7 @@ class Pairs:
         candidate: the candidate's answers, as many scores of each request as the champion's.
         label: shape (n,), float32: what happened, 0 to 1; NaN where it is not known, or belongs to several rows.
         delay_s: shape (n,), float32: from the request to its label; NaN where there is none.
+        request: shape (n,), uint64: key of the request's id, never 0.
     """
 
     arrived_us: NDArray[np.int64]
@@ -53,9 +54,32 @@ class Pairs:
     candidate: Side
     label: NDArray[np.float32]
     delay_s: NDArray[np.float32]
+    request: NDArray[np.uint64]
 
     def __len__(self) -> int:
         return len(self.arrived_us)
+
+    def choose(self, chosen: NDArray[np.bool_]) -> Pairs:
+        """Some of the pairs.
+
+        Args:
+            chosen: shape (n,).
+        """
+        scores = np.repeat(chosen, self.rows)
+        champion, candidate = (
+            Side(side.answered[chosen], side.scores[scores], side.stages_us[chosen]) for side in (self.champion, self.candidate)
+        )
+        columns = ("arrived_us", "entity", "segment", "rows", "label", "delay_s", "request")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in columns}, champion=champion, candidate=candidate)
+
+    def first_of_requests(self, counted: NDArray[np.uint64]) -> Pairs:
+        """The first pair of each request id, unless the id is among those that are counted already.
+
+        Args:
+            counted: keys of request ids.
+        """
+        new = first_of_each(self.request) & ~np.isin(self.request, counted)
+        return self if new.all() else self.choose(new)
 
     def per_request(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Mean over the scores of each request; NaN for those that have none.
@@ -103,14 +127,18 @@ class SeenEntities:
         Returns:
             Shape (n,): the first of each key that was not seen before; always for NO_ENTITY.
         """
-        new = first_of_each(entity)
-        for run in self._runs:
-            at = np.searchsorted(run, entity)
-            new &= run[np.minimum(at, len(run) - 1)] != entity
+        new = first_of_each(entity) & ~self.known(entity)
         nobody = entity == NO_ENTITY
         self._add(np.sort(entity[new & ~nobody]))
         chosen: NDArray[np.bool_] = new | nobody
         return chosen
+
+    def known(self, keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Which keys were seen before; this marks none. Shape (n,) to shape (n,)."""
+        known = np.zeros(len(keys), dtype=np.bool_)
+        for run in self._runs:
+            known |= run[np.minimum(np.searchsorted(run, keys), len(run) - 1)] == keys
+        return known
 
     def _add(self, keys: NDArray[np.uint64]) -> None:
         if not len(keys):

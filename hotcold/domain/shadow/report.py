@@ -43,11 +43,15 @@ class CalibrationBin:
     """Scores of one tenth of their range, and what became of them.
 
     Args:
+        lower: of the tenth; scores from here on are in it.
+        upper: of the tenth; scores below are in it, and 1 in the last one.
         mean_score: of the scores in it.
         positive_share: share of their labels that are 1.
         labelled: how many.
     """
 
+    lower: float
+    upper: float
     mean_score: float
     positive_share: float
     labelled: int
@@ -61,11 +65,13 @@ class SideQuality:
         log_loss: mean, nats.
         auc: area under the ROC curve, dimensionless; NaN where all labels are equal.
         calibration: by score, ascending; empty bins are left out.
+        calibration_error: expected calibration error of these bins, 0 to 1; NaN without bins.
     """
 
     log_loss: float
     auc: float
     calibration: tuple[CalibrationBin, ...]
+    calibration_error: float
 
 
 @dataclass(frozen=True)

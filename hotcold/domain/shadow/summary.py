@@ -12,12 +12,12 @@ from hotcold.domain.evidence.drift import compare_scores
 from hotcold.domain.evidence.latency_counts import LatencyCounts
 from hotcold.domain.gate import Gate, Verdict, first_harm, missing_evidence
 from hotcold.domain.package import PackageRef
-from hotcold.domain.score_histogram import ScoreHistogram, bin_edge, merge_histograms
+from hotcold.domain.score_histogram import ScoreHistogram
+from hotcold.domain.shadow.calibration import calibration, calibration_error
 from hotcold.domain.shadow.comparison import TIMED, Comparison, SideCounts
 from hotcold.domain.shadow.judgement import Judgement
 from hotcold.domain.shadow.limits import Limits
 from hotcold.domain.shadow.report import (
-    CalibrationBin,
     LabelledPairs,
     ShadowReport,
     SideQuality,
@@ -25,7 +25,6 @@ from hotcold.domain.shadow.report import (
     StageTimes,
 )
 
-_BINS = 10
 _MOST_SEGMENTS = 50
 
 
@@ -150,7 +149,9 @@ def _labels(counts: Comparison) -> LabelledPairs | None:
 
 
 def _quality(side: SideCounts, labelled: int) -> SideQuality:
-    return SideQuality(side.loss / labelled, area_under_curve(side.positives, side.negatives), calibration(side))
+    bins = calibration(side)
+    auc = area_under_curve(side.positives, side.negatives)
+    return SideQuality(side.loss / labelled, auc, bins, calibration_error(bins))
 
 
 def area_under_curve(positives: ScoreHistogram, negatives: ScoreHistogram) -> float:
@@ -169,16 +170,3 @@ def area_under_curve(positives: ScoreHistogram, negatives: ScoreHistogram) -> fl
     yes, no = (np.array([side.counts.get(index, 0) for index in bins], dtype=np.float64) for side in (positives, negatives))
     below = np.cumsum(no) - no
     return float(yes @ (below + no / 2) / (yes.sum() * no.sum()))
-
-
-def calibration(side: SideCounts) -> tuple[CalibrationBin, ...]:
-    """Tenths of the scores' range: mean score, share of labels that say yes, and how many there are."""
-    both = merge_histograms((side.positives, side.negatives))
-    if not both.total or both.least < 0 or both.greatest > 1:
-        return ()
-    sums = np.zeros((_BINS, 3))
-    for histogram, is_positive in ((side.positives, 1.0), (side.negatives, 0.0)):
-        for index, count in histogram.counts.items():
-            score = (bin_edge(index) + bin_edge(index + 1)) / 2
-            sums[min(int(score * _BINS), _BINS - 1)] += count * np.array([score, is_positive, 1.0])
-    return tuple(CalibrationBin(score / n, positive / n, int(n)) for score, positive, n in sums if n)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from hotcold.domain.evidence.finding import number
 from hotcold.domain.gate import Gate
 from hotcold.domain.scoring_progress import describe_seconds
-from hotcold.domain.shadow.report import SegmentRow, ShadowReport, StageTimes
+from hotcold.domain.shadow.calibration import INEXACT
+from hotcold.domain.shadow.report import SegmentRow, ShadowReport, SideQuality, StageTimes
 from hotcold.domain.shadow.wording import check_name, described_window, duration, order_gates, segment_name
 
 _STABLE, _SHIFTED = 0.1, 0.25
@@ -98,12 +99,35 @@ def labels_table(report: ShadowReport) -> Table | None:
     rows = (
         ("log-loss, less is better", *(number(side.log_loss) for side in sides)),
         ("AUC, more is better", *(number(side.auc) for side in sides)),
+        ("expected calibration error, less is better", *(number(side.calibration_error) for side in sides)),
     )
     caption = (
         f"How well both predicted {labels.labelled:,} requests whose outcome is known: {number(labels.coverage_pct)} % of the "
         f"pairs. Outcomes came after {_delay(labels.delay_p50_s)} (half of them) to {_delay(labels.delay_p95_s)} (95 %)"
     )
     return Table(caption, ("number", "champion", "candidate"), rows, 1)
+
+
+def calibration_table(report: ShadowReport) -> Table | None:
+    """How often what both predicted came true, by tenths of the score; None without labels of probabilities."""
+    labels = report.labels
+    if labels is None:
+        return None
+    sides = (("champion", labels.champion), ("candidate", labels.candidate))
+    tenths = sorted({(one.lower, one.upper) for _, side in sides for one in side.calibration})
+    rows = tuple(_calibration_row(tenth, name, side) for tenth in tenths for name, side in sides)
+    caption = (
+        "Calibration: of the requests that were scored within a tenth, the score that was predicted on average, and the share "
+        f"that came true. Scores are counted in steps, so a predicted score is exact to {100 * INEXACT:.1g} % of itself, and "
+        "one as close as that to the border of two tenths may be in either"
+    )
+    return Table(caption, ("score", "side", "labelled", "predicted", "came true"), rows, 2) if rows else None
+
+
+def _calibration_row(tenth: tuple[float, float], name: str, side: SideQuality) -> tuple[str, ...]:
+    found = next((one for one in side.calibration if (one.lower, one.upper) == tenth), None)
+    shown = (f"{found.labelled:,}", number(found.mean_score), number(found.positive_share)) if found else ("0", "none", "none")
+    return (f"{tenth[0]:.1f} to {tenth[1]:.1f}", name, *shown)
 
 
 def segments_table(report: ShadowReport, most: int) -> Table | None:

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from hotcold.domain.evidence.finding import Finding, number, quantity
 from hotcold.domain.gate import Gate, Verdict
 from hotcold.domain.scoring_progress import describe_seconds
+from hotcold.domain.shadow.by_request import FLIPS, tell_by_request
 from hotcold.domain.shadow.report import ShadowReport, Source, StageTimes
 from hotcold.domain.visible import visible
 
-FLIPS, LOSS = "decision_flips", "log_loss"
+LOSS = "log_loss"
 WHOLE = "total"
 LONGEST_NAME = 60
 _ORDER = (Verdict.HARM, Verdict.UNKNOWN, Verdict.SAFE)
@@ -69,7 +70,14 @@ def tell_why(report: ShadowReport) -> str:
 
 def tell_consequences(report: ShadowReport) -> tuple[str, ...]:
     """What it means for those who call the model, for its speed and for its quality; one or two sentences each."""
-    parts = (_tell_flips(report), _tell_scores(report), _tell_speed(report), _tell_labels(report), _tell_segments(report))
+    parts = (
+        _tell_flips(report),
+        _tell_scores(report),
+        tell_by_request(report),
+        _tell_speed(report),
+        _tell_labels(report),
+        _tell_segments(report),
+    )
     return (*(part for part in parts if part), _tell_source(report))
 
 
