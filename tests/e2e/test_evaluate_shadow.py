@@ -104,10 +104,15 @@ def test_a_version_that_is_as_good_is_safe_also_after_a_run_that_was_killed_and_
         world.kill_flow(run)
         wait_for(lambda: world.database.read_release(release.id).phase is Phase.HELD, 40, "the agent holds the release")
         wait_for(lambda: world.database.read_plan(MODEL).route.mirror_pct == 0, 5, "the copies end")
-        again = world.stack.run_flow(EVALUATE, 240, model=MODEL, version=second, plan=PLAN)
+        again = world.drive_on(release)
+        wait_for(lambda: world.prefect.read(again).ended, 240, "the end of the next run")
         require_no_copies(world, release.slot, load)
     release = world.database.read_release(release.id)
-    assert ("COMPLETED", Phase.EVALUATED, Verdict.SAFE) == (again.state, release.phase, release.verdict), again.message
+    assert ("COMPLETED", Phase.EVALUATED, Verdict.SAFE) == (
+        world.prefect.read(again).state,
+        release.phase,
+        release.verdict,
+    ), world.prefect.read(again).message
     assert first == world.champion()
     assert {"1.0.0"} == {exchange.version for exchange in load.results()}
     report = require_report(world, release, tmp_path)
