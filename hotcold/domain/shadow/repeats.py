@@ -61,5 +61,6 @@ def join_near(champion: Rows, candidate: Rows, slack_us: int) -> Nearest:
 
 def _near(keys: NDArray[np.int64], among: NDArray[np.int64], slack: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Of sorted numbers, the place of the first that is near to each key, and how many are."""
-    first, end = np.searchsorted(among, keys - slack, "left"), np.searchsorted(among, keys + slack, "right")
+    first = np.searchsorted(among, keys - slack, "left").astype(np.int64)
+    end = np.searchsorted(among, keys + slack, "right").astype(np.int64)
     return first, end - first
