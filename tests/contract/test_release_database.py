@@ -17,14 +17,16 @@ from hotcold.adapters.release_tables import LAYOUT_VERSION
 from hotcold.domain.errors import (
     ActiveReleaseError,
     DatabaseError,
+    NothingToDecideError,
     NothingToUndoError,
     ReleaseError,
     StaleControllerError,
 )
+from hotcold.domain.canary.plan import CanaryPlan
 from hotcold.domain.gate import Gate, Verdict
 from hotcold.domain.instructions import Deploy, Finish, Instruction, Mirror, SetSplit
 from hotcold.domain.plan import SHADOW_GATES
-from hotcold.domain.release import SMOKE_GATES, Observation, Phase, Release, advance
+from hotcold.domain.release import SMOKE_GATES, Command, Observation, Phase, Release, advance
 from hotcold.domain.serving import ModelStatus, RouteStatus, Slot, SlotPlan, SlotStatus
 from hotcold.rollback import roll_back
 from services.watchdog import Watchdog
@@ -410,3 +412,77 @@ def test_a_file_where_the_folder_should_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "db").write_text("not a folder")
     with pytest.raises(DatabaseError, match="cannot create the folder of sqlite"):
         ReleaseDatabase(f"sqlite:///{tmp_path}/db/x/release.db").prepare()
+
+
+CANARY = replace(PLAN, strategy="canary", canary=CanaryPlan(steps=(5,), step_min_s=0, approvals=(5,)))
+
+
+def ask(database: ReleaseDatabase, now: float) -> Release:
+    """A canary that asks a person before its first step."""
+    release = database.start("m", 2, CANARY, "driver", now, LEASE_S)
+    ready = SlotStatus(package(2).digest, 1, 1)
+    for seen in (
+        Observation(package=package(2)),
+        Observation(candidate=ready),
+        Observation(candidate=ready, smoke=tuple(Gate(name, Verdict.SAFE) for name in SMOKE_GATES)),
+        Observation(candidate=ready, edge_share=0),
+        Observation(candidate=ready, edge_share=0),
+    ):
+        release = step(database, release, seen, now)
+    assert (Phase.CANARY, "5 % needs an approval") == (release.phase, release.waiting)
+    return release
+
+
+def test_a_canary_needs_a_champion_to_compare_with(database: ReleaseDatabase) -> None:
+    with pytest.raises(ReleaseError, match="m has no champion to compare version 2 with"):
+        database.start("m", 2, CANARY, "driver", 100.0, LEASE_S)
+
+
+def test_a_canary_comes_back_as_it_was_written_and_its_story_tells_who_was_asked(database: ReleaseDatabase) -> None:
+    promote(database, 1, now=100.0)
+    release = ask(database, now=200.0)
+    assert release == database.read_release(release.id)
+    last = database.read_events(release.id)[-1]
+    assert (0, True, "5 % needs an approval") == (last.step, last.settled, last.waiting)
+
+
+def test_a_person_answers_what_is_asked_and_the_answer_is_obeyed_once(database: ReleaseDatabase) -> None:
+    promote(database, 1, now=100.0)
+    with pytest.raises(NothingToDecideError, match="m: no release is under way"):
+        database.decide("m", Command.APPROVE, "me", "why not", 150.0)
+    release = ask(database, now=200.0)
+    assert database.read_decision(release.id) is None
+    assert release.id == database.decide("m", Command.APPROVE, "me", "why not", 201.0).id
+    decision = database.read_decision(release.id)
+    assert decision and ("me", Command.APPROVE, "why not") == (decision.actor, decision.command, decision.reason)
+    after, asked = advance(release, Observation(command=decision.command, command_reason=decision.reason), 202.0)
+    gates = (Gate("error_rate", Verdict.SAFE, "0 %", "2 %"),)
+    after = database.commit(release, after, asked, "driver", 202.0, decision, gates)
+    assert (1, 5, 5) == (after.step, after.split, database.read_plan("m").route.share(after.slot))
+    last = database.read_events(release.id)[-1]
+    assert ("me", "why not", gates) == (last.actor, last.reason, last.gates)
+    assert database.read_decision(release.id) is None
+    with pytest.raises(NothingToDecideError, match="is canary and asks nobody"):
+        database.decide("m", Command.APPROVE, "me", "again", 203.0)
+
+
+def test_a_decision_that_was_not_written_with_its_step_is_still_to_be_obeyed(database: ReleaseDatabase) -> None:
+    promote(database, 1, now=100.0)
+    release = ask(database, now=200.0)
+    database.decide("m", Command.APPROVE, "me", "why not", 201.0)
+    decision = database.read_decision(release.id)
+    stale = replace(release, row_version=release.row_version - 1)
+    with pytest.raises(StaleControllerError):
+        database.commit(stale, stale, (), "driver", 202.0, decision)
+    assert decision == database.read_decision(release.id)
+
+
+def test_people_are_to_be_told_once_of_what_concerns_them(database: ReleaseDatabase) -> None:
+    promote(database, 1, now=100.0)
+    release = ask(database, now=200.0)
+    untold = database.read_untold()
+    assert [("promoted", ""), ("canary", "5 % needs an approval")] == [(event.phase, event.waiting) for event in untold]
+    for event in untold:
+        database.mark_told(event.id)
+    database.commit(release, replace(release, waited_s=5.0), (), "driver", 202.0)
+    assert () == database.read_untold()
