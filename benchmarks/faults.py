@@ -19,20 +19,25 @@ from hotcold.domain.serving import Slot
 # Gives the replicas that live now.
 FindReplicas = Callable[[], Sequence[psutil.Process]]
 
-# Lets them run 5 ms of every 50: ten times slower, whatever they do; and no more often, since each signal wakes every thread of
-# a replica, which no slow model does. A process of its own, since it must not take the load's time; it ends with them or with
-# whoever started it, and leaves nobody stopped.
+# Lets each run 5 ms of every 50, one after the other: ten times slower, whatever they do; and no more often, since each signal
+# wakes every thread of a replica, which no slow model does. A process of its own, since it must not take the load's time; it ends
+# with them or with whoever started it, and leaves nobody stopped.
 _SLOWER = """
 import os, signal, sys, time
 parent, pids = os.getppid(), {int(pid) for pid in sys.argv[1:]}
+def tell(pid, number):
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pids.discard(pid)
+for pid in list(pids):
+    tell(pid, signal.SIGSTOP)
 while pids and os.getppid() == parent:
-    for number, rest_s in ((signal.SIGSTOP, 0.045), (signal.SIGCONT, 0.005)):
-        for pid in list(pids):
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                pids.discard(pid)
-        time.sleep(rest_s)
+    for pid in list(pids):
+        tell(pid, signal.SIGCONT)
+        time.sleep(0.005)
+        tell(pid, signal.SIGSTOP)
+        time.sleep(max(0.05 / max(len(pids), 1) - 0.005, 0))
 """
 
 

@@ -27,10 +27,11 @@ from hotcold.domain.placement import (
 from hotcold.domain.serving import ModelPlan, ModelStatus, RouteStatus, Slot, SlotStatus
 from hotcold.settings import Settings
 from services.edge_control import EdgeControl
-from services.replicas import ReplicaPool, SlotKey
+from services.replicas import ReplicaPool, SlotHistory, SlotKey
 
 _LOG = logging.getLogger("hotcold.agent")
 _HEARTBEAT_S = 1.0
+_JUDGE_FIRST_S = 15.0
 
 
 class PlanSource(Protocol):
@@ -193,7 +194,7 @@ class Agent:
         view = SlotView(
             share_pct=RouteStatus(routed, confirmed=self._edge.confirmed).share(slot),
             failure=history.failure,
-            start_after_s=history.start_after_s,
+            start_after_s=_start_after_s(plan, slot, history),
             known_to_edge=self._edge.hosts(plan.model, slot),
             drain_s=self._settings.drain_s,
             is_copied_to=self._edge.mirrored(plan.model, slot) > 0,
@@ -286,6 +287,17 @@ class Agent:
             self._say(trouble, reason=str(error))
             return
         self._unsay(trouble, "releases are looked after again")
+
+
+def _start_after_s(plan: ModelPlan, slot: Slot, history: SlotHistory) -> float:
+    """When the next replica of a slot may be started, monotonic.
+
+    Of a candidate under copies, nobody waits for one, a death is a finding, and a start takes a core from the champion for
+    seconds: whoever judges it comes first.
+    """
+    if history.died_at_s is None or not plan.route.copied(slot):
+        return history.start_after_s
+    return max(history.start_after_s, history.died_at_s + _JUDGE_FIRST_S)
 
 
 def main() -> None:

@@ -71,6 +71,7 @@ class SlotHistory:
         restarts: replicas that died.
         crashes: replicas that died one after the other before they were ready.
         start_after_s: no start before this time, monotonic.
+        died_at_s: when the last one died, monotonic; None if none did.
     """
 
     digest: str
@@ -78,6 +79,7 @@ class SlotHistory:
     restarts: int = 0
     crashes: int = 0
     start_after_s: float = 0.0
+    died_at_s: float | None = None
 
 
 @dataclass
@@ -305,6 +307,7 @@ class ReplicaPool:
         if code == _REFUSED_EXIT_CODE:
             history.failure = self._refusal(managed) or "the package refused to be served; see its log"
         history.restarts += 1
+        history.died_at_s = self.monotonic()
         was_ready = managed.replica.state is ReplicaState.READY
         history.crashes = 0 if was_ready else history.crashes + 1
         history.start_after_s = self.monotonic() + backoff_s(history.crashes)

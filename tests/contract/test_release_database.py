@@ -14,6 +14,7 @@ from sqlalchemy import text
 from hotcold.adapters.database import Database
 from hotcold.adapters.release_database import ReleaseDatabase
 from hotcold.adapters.release_tables import LAYOUT_VERSION
+from hotcold.domain.canary.plan import CanaryPlan
 from hotcold.domain.errors import (
     ActiveReleaseError,
     DatabaseError,
@@ -22,7 +23,6 @@ from hotcold.domain.errors import (
     ReleaseError,
     StaleControllerError,
 )
-from hotcold.domain.canary.plan import CanaryPlan
 from hotcold.domain.gate import Gate, Verdict
 from hotcold.domain.instructions import Deploy, Finish, Instruction, Mirror, SetSplit
 from hotcold.domain.plan import SHADOW_GATES
