@@ -20,8 +20,8 @@ from hotcold.domain.serving import Slot
 FindReplicas = Callable[[], Sequence[psutil.Process]]
 
 # Lets each run 5 ms of every 50, one after the other: ten times slower, whatever they do; and no more often, since each signal
-# wakes every thread of a replica, which no slow model does. A process of its own, since it must not take the load's time; it ends
-# with them or with whoever started it, and leaves nobody stopped.
+# wakes every thread of a replica, which no slow model does. A process of its own, since it must not take the load's time; it
+# ends with them or with whoever started it, and leaves nobody stopped.
 _SLOWER = """
 import os, signal, sys, time
 parent, pids = os.getppid(), {int(pid) for pid in sys.argv[1:]}
