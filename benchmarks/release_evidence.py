@@ -32,7 +32,7 @@ class Evidence:
         self._tally = Tally(plan.limits, _MORE, plan.latency_budget_ms * 1000)
         self._test = edge_errors_test(plan.limits)
         self._unread: deque[tuple[float, int, Answers]] = deque()
-        self._span = 0
+        self._span = self.requests = 0
         self.looks = 0
         self.restart()
 

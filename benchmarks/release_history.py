@@ -10,8 +10,8 @@ from hotcold.domain.release import EXPOSED, MAX_TICK_S, Observation, Phase, Rele
 from hotcold.domain.release_rules import broken_rules
 from hotcold.domain.release_state import is_news
 
-# How long a controller may be silent, and then the edge may need to take the candidate's requests away.
-TIMEOUT_S, EDGE_S = 10.0, 35.0
+# How long a controller may be silent, and how long the watchdog may need then.
+TIMEOUT_S, _LATE_S = 10.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class History:
         """Nobody drove the release for some time, in seconds; or somebody did, and they are 0."""
         alone = seconds > 0 and edge_share > 0 and release.phase in EXPOSED and champion_known
         self.alone_s = self.alone_s + seconds if alone else 0.0
-        if self.alone_s > TIMEOUT_S + EDGE_S:
+        if self.alone_s > TIMEOUT_S + _LATE_S:
             self.broken.append(f"the candidate had {edge_share} % for {self.alone_s:g} s, and no controller")
 
 
