@@ -23,6 +23,9 @@ _PROCESSES, _CHUNK = 2, 10
 # Of ten releases, this many are of an identical version; the others are of broken ones in turn. Each fifth asks people.
 _IDENTICAL, _ASKS_EACH = 4, 5
 _APPROVALS = (50, 100)
+# What is broken for everybody is seen within seconds, in which the first step alone decides how many consumers meet it; and
+# a release that ends at once has few requests to share that with. So half of the broken versions begin with a smaller step.
+_CAREFUL = (2, *PLAN.canary.steps)
 # What ends a release that says nothing of the version.
 _OF_THE_PLATFORM = ("undo", "no replica", "the edge did not confirm", "replica_health", "edge_probe", "a person")
 
@@ -35,8 +38,11 @@ def candidate_of(seed: int) -> Candidate:
 
 def simulate_one(seed: int) -> Story:
     """The release of a seed."""
-    plan = PLAN if seed % _ASKS_EACH else replace(PLAN, canary=replace(PLAN.canary, approvals=_APPROVALS))
-    return simulate(seed, candidate_of(seed), plan)
+    candidate = candidate_of(seed)
+    canary = PLAN.canary if seed % _ASKS_EACH else replace(PLAN.canary, approvals=_APPROVALS)
+    if not candidate.is_identical and seed // 10 % 4 > 1:
+        canary = replace(canary, steps=_CAREFUL)
+    return simulate(seed, candidate, replace(PLAN, canary=canary))
 
 
 def is_taken_back(story: Story) -> bool:
@@ -61,14 +67,21 @@ def figures_of(stories: Sequence[Story], elapsed_s: float) -> list[Figure]:
     ]
     figures += _identical([story for story in stories if story.kind == IDENTICAL.kind])
     for candidate in BROKEN:
-        figures += _broken(candidate.kind, [story for story in stories if story.kind == candidate.kind])
+        for first_pct in (PLAN.canary.steps[0], _CAREFUL[0]):
+            chosen = [story for story in stories if (story.kind, story.first_pct) == (candidate.kind, first_pct)]
+            figures += _broken(f"{candidate.kind}, from {first_pct} %", chosen, first_pct == _CAREFUL[0])
     return figures
+
+
+def is_false(story: Story) -> bool:
+    """Of an identical version: what the evidence has taken back or, where nothing went wrong around it, whatever else."""
+    return is_taken_back(story) or (story.calm and not _is_promoted(story))
 
 
 def _identical(stories: Sequence[Story]) -> list[Figure]:
     calm = [story for story in stories if story.calm]
     return [
-        at_most(f"false rollbacks of {len(stories)} identical versions", _share(stories, is_taken_back), "%", FALSE_PCT),
+        at_most(f"false rollbacks of {len(stories)} identical versions", _share(stories, is_false), "%", FALSE_PCT),
         observed("  promoted, where nothing went wrong around them", _share(calm, _is_promoted), "%"),
         observed("  promoted, of all", _share(stories, _is_promoted), "%"),
         observed("  simulated time, median", float(np.median([story.lasted_s for story in stories])), "s"),
@@ -76,13 +89,14 @@ def _identical(stories: Sequence[Story]) -> list[Figure]:
     ]
 
 
-def _broken(kind: str, stories: Sequence[Story]) -> list[Figure]:
+def _broken(kind: str, stories: Sequence[Story], promised: bool) -> list[Figure]:
     caught = [story for story in stories if is_taken_back(story)]
-    wrong = [100 * story.wrong / story.requests for story in caught] or [0.0]
+    wrong = [100 * story.wrong / story.requests for story in stories] or [0.0]
+    name, mean = "  requests of the release that were answered wrongly, mean", float(np.mean(wrong))
     return [
         observed(f"{kind}: taken back for what it is, of {len(stories)}", _share(stories, is_taken_back), "%"),
         observed("  promoted", _share(stories, _is_promoted), "%"),
-        at_most("  requests of the release that were answered wrongly, mean", float(np.mean(wrong)), "%", WRONG_PCT),
+        at_most(name, mean, "%", WRONG_PCT) if promised else observed(name, mean, "%"),
         observed("  the same, 95th percentile of the releases", float(np.percentile(wrong, 95)), "%"),
         observed("  until it was taken back, median", float(np.median([story.lasted_s for story in caught] or [0.0])), "s"),
     ]

@@ -42,6 +42,7 @@ class Story:
 
     Args:
         kind: of the candidate.
+        first_pct: its share in the first step.
         phase: in which it ended.
         reason: why.
         calm: nothing went wrong around it.
@@ -56,6 +57,7 @@ class Story:
     """
 
     kind: str
+    first_pct: int
     phase: Phase
     reason: str
     calm: bool
@@ -116,6 +118,7 @@ class _Simulation:
         broken += [] if row.phase in FINAL else [f"the release never ended: {row.phase}, {row.reason}"]
         return Story(
             kind=kind,
+            first_pct=row.plan.canary.share(1),
             phase=row.phase,
             reason=row.reason,
             calm=not self._faults.times,

@@ -45,7 +45,7 @@ def test_a_seed_is_one_release() -> None:
 
 
 def test_a_database_that_refuses_no_stale_controller_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(KINDS, "driver paused", (1.0, 30, 40))  # type: ignore[index]
+    monkeypatch.setitem(KINDS, "driver paused", (1.0, 30, 40))
     fenced, open_to_all = ([simulate(seed, fenced=fenced) for seed in range(1, 6)] for fenced in (True, False))
     assert [()] * 5 == [story.broken for story in fenced]
     assert any("after version" in sentence for story in open_to_all for sentence in story.broken)
