@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from hotcold.domain.instructions import Finish, Instruction
 from hotcold.domain.release import EXPOSED, MAX_TICK_S, Observation, Phase, Release
@@ -104,7 +105,7 @@ def broken_history(history: History, last_share: int) -> tuple[str, ...]:
 
 def _writers(events: Sequence[Event]) -> Iterator[str]:
     owners: dict[int, str] = {}
-    for last, event in zip(events, events[1:], strict=False):
+    for last, event in pairwise(events):
         was, now = last.after, event.after
         if now.row_version != was.row_version + 1 or now.epoch < was.epoch:
             yield (

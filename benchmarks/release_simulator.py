@@ -195,9 +195,7 @@ class _Simulation:
         if self._history.refused > refused or driver.release.phase in FINAL | {Phase.HELD}:
             self._drivers.remove(driver)
 
-    def _write(
-        self, before: Release, after: Release, asked: tuple[Instruction, ...], seen: Observation, actor: str
-    ) -> Release:
+    def _write(self, before: Release, after: Release, asked: tuple[Instruction, ...], seen: Observation, actor: str) -> Release:
         if (after.split, after.settled) != (before.split, before.settled):
             # What came until now belongs to what was settled until now.
             self._pass_time()
@@ -242,7 +240,6 @@ class _Simulation:
             command=driver.command or self._answer(release),
             command_reason="a person" if driver.command or release.waiting else "",
         )
-
 
     def _slot(self) -> SlotStatus:
         if self._now < self._ready_s or not self._row.candidate:

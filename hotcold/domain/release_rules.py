@@ -105,7 +105,7 @@ def _slots(after: Release, asked: Sequence[Instruction]) -> Iterator[str]:
     for one in asked:
         changes = isinstance(one, Deploy) or (isinstance(one, Finish) and one.retire)
         if changes and (after.split, after.mirror_pct) != (0, 0.0):
-            yield f"a slot was changed while it was to have {after.split} % of the requests, and copies of {after.mirror_pct:g} %"
+            yield f"a slot was changed while it was to have {after.split} % of requests, {after.mirror_pct:g} % of copies"
         if isinstance(one, Deploy) and one.slot is not after.slot:
             yield "the champion's slot was changed"
     if (after.mirror_pct > 0) != (after.phase is Phase.SHADOW) or (after.mirror_pct and after.split):

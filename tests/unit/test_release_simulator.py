@@ -25,6 +25,7 @@ SAFE = tuple(Gate(name, Verdict.SAFE) for name in dict.fromkeys((*CANARY_NEEDED,
 HARM = Gate("error_rate", Verdict.HARM, "9 %", "2 %")
 AT_5 = Release("r", "m", 2, PLAN, Slot.GREEN, OLD, NEW, Phase.CANARY, split=5, step=1, settled=True, in_phase_s=60.0)
 AT_10 = replace(AT_5, split=10, step=2, settled=False, in_phase_s=0.0)
+BACK = replace(AT_5, phase=Phase.ROLLING_BACK, split=0, settled=False)
 WELL = Observation(
     candidate=SlotStatus(NEW.digest, 2, 2), champion=SlotStatus(OLD.digest, 2, 2), edge_share=5, gates=SAFE, requests=200
 )
@@ -64,7 +65,7 @@ def test_a_step_that_keeps_the_rules_breaks_none() -> None:
         (AT_10, (SetSplit(Slot.GREEN, 10),), replace(WELL, edge_share=0), "the edge had confirmed 0"),
         (AT_5, (), replace(WELL, gates=(*SAFE, HARM)), "and the release went on to canary"),
         (replace(AT_5, in_phase_s=66.0), (), WELL, "one tick took the clock"),
-        (replace(AT_5, phase=Phase.ROLLING_BACK, split=0), (SetSplit(Slot.GREEN, 0),), replace(WELL, champion=None), "champion"),
+        (BACK, (SetSplit(Slot.GREEN, 0),), replace(WELL, champion=None), "a champion that is not known to be ready"),
         (AT_5, (Deploy(Slot.GREEN, NEW, 2),), WELL, "a slot was changed"),
         (replace(AT_5, phase=Phase.PROMOTED), (), WELL, "promoted from canary"),
     ],
