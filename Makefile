@@ -8,7 +8,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check up down bench-hot bench-cold bench-lookup bench-evidence bench-shadow bench-log lock clean
+.PHONY: help demo test check up down bench-hot bench-cold bench-lookup bench-evidence bench-shadow bench-log bench-release lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ bench-shadow: $(INSTALLED) ## measure what copies of requests cost the champion'
 
 bench-log: $(INSTALLED) ## measure what the prediction log costs a replica
 	@$(BIN)/python -m benchmarks.log $(ARGS)
+
+bench-release: $(INSTALLED) ## simulate canary releases: how many a minute, false rollbacks, rules kept
+	@$(BIN)/python -m benchmarks.release $(ARGS)
 
 lock: $(INSTALLED) ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --output-file requirements.lock --universal --python-version 3.11 \

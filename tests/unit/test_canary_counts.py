@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hotcold.domain.canary.counting import Answers, Tally
 from hotcold.domain.canary.counts import CanaryCounts
-from hotcold.domain.canary.judgement import _segment_evidence, error_ratio_test, judge, score_test
+from hotcold.domain.canary.judgement import _segment_evidence, decide, error_ratio_test, judge, score_test
 from hotcold.domain.canary.limits import CanaryLimits
 from hotcold.domain.canary.spans import Span
 from hotcold.domain.errors import EvidenceError, PlanError
@@ -247,3 +247,19 @@ def test_spans_and_limits_that_cannot_be_are_refused() -> None:
         Span(5, 2.0, 1.0)
     with pytest.raises(PlanError, match="highest_score is 0"):
         CanaryLimits(highest_score=0.0)
+
+
+@settings(deadline=None, max_examples=30)
+@given(_ROWS, st.sampled_from([0, 5, 10_000]))
+def test_verdicts_without_wording_are_those_with_it(found: list[tuple[int, bool, int]], dropped: int) -> None:
+    counted = Tally(LIMITS, MORE, BUDGET_US)
+    counted.add(rows(found), {NOT_LOGGED: dropped}, {})
+    told = [(gate.name, gate.verdict) for gate in judge(counted.counts, LIMITS, MORE).gates]
+    assert told == [(gate.name, gate.verdict) for gate in decide(counted.counts, LIMITS, MORE)]
+
+
+def test_an_unequal_split_voids_verdicts_without_wording_too() -> None:
+    n = 2000
+    everyone = answers(np.arange(1, n + 1), np.arange(n) % 2 == 0, 10, good=np.arange(n) % 4 > 0)
+    assert Verdict.HARM is {gate.name: gate.verdict for gate in decide(tally(everyone), LIMITS, MORE)}["sample_ratio"]
+    assert verdicts(tally(everyone)) == {gate.name: gate.verdict for gate in decide(tally(everyone), LIMITS, MORE)}

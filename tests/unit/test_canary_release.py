@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from hotcold.domain.canary.plan import CANARY_NEEDED, CanaryPlan
 from hotcold.domain.canary.spans import Span
 from hotcold.domain.canary.timeline import spans_of
-from hotcold.domain.gate import Gate, Verdict, first_harm
-from hotcold.domain.instructions import Deploy, Finish, Instruction, Mirror, RetractScores, SetSplit
+from hotcold.domain.gate import Gate, Verdict
+from hotcold.domain.instructions import Deploy, Mirror, RetractScores, SetSplit
 from hotcold.domain.package import PackageRef
 from hotcold.domain.plan import GATES, SHADOW_NEEDED, Plan
 from hotcold.domain.release import FINAL, MAX_TICK_S, SMOKE_GATES, Command, Observation, Phase, Release, advance, guard
+from hotcold.domain.release_rules import broken_rules
 from hotcold.domain.serving import Slot, SlotStatus
 
 OLD = PackageRef("m", 1, "1.0.0", "a" * 64)
@@ -268,53 +269,6 @@ plans = st.builds(
 )
 
 
-def check_step(before: Release, after: Release, asked: tuple[Instruction, ...], seen: Observation) -> None:
-    canary = before.plan.canary
-    assert after.split in (0, 5, 50, 100)
-    assert 0 <= after.in_phase_s <= before.in_phase_s + MAX_TICK_S
-    if after.split != before.split:
-        assert SetSplit(after.slot, after.split) in asked and not after.settled
-    if after.step > before.step:
-        check_rise(before, after, seen)
-    if after.split > before.split and after.step == before.step:
-        assert before.phase in (Phase.SMOKE, Phase.SHADOW), "a resumed canary goes back to its step only, after the smoke tests"
-        assert after.split == canary.share(min(before.step, len(canary.shares)))
-    if after.settled and not before.settled:
-        assert seen.edge_share == after.split, "set, then verified at the edge"
-    if before.phase is Phase.CANARY and after.in_phase_s > before.in_phase_s:
-        assert seen.edge_share == before.split, "the clock runs only while the edge confirms the share"
-    if any(isinstance(one, Deploy) or (isinstance(one, Finish) and one.retire) for one in asked):
-        assert (0, 0.0) == (after.split, after.mirror_pct), "a slot is changed only without requests"
-    check_safety(before, after, seen)
-
-
-def check_safety(before: Release, after: Release, seen: Observation) -> None:
-    harm = first_harm(gate for gate in seen.gates if gate.name != "sample_ratio")
-    if before.phase is Phase.CANARY and harm and seen.champion is not None:
-        assert after.phase in (Phase.ROLLING_BACK, Phase.HELD)
-    if seen.command is None and after.split < before.split:
-        assert seen.champion and seen.champion.ready, "nobody is sent to a champion that is not ready"
-    if before.phase in FINAL and seen.command is None:
-        assert (before.phase, before.split) == (after.phase, after.split)
-    assert (after.mirror_pct > 0) == (after.phase is Phase.SHADOW)
-    if after.mirror_pct:
-        assert 0 == after.split
-
-
-def check_rise(before: Release, after: Release, seen: Observation) -> None:
-    canary = before.plan.canary
-    assert Phase.CANARY is before.phase and after.step == before.step + 1 and before.settled
-    assert after.split == canary.share(after.step) > before.split
-    safe = {gate.name for gate in seen.gates if gate.verdict is Verdict.SAFE}
-    by_person = seen.command is Command.APPROVE and before.waiting
-    if before.step and not by_person:
-        assert safe >= set(canary.gates) and (seen.requests or 0) >= canary.step_min_requests
-        assert before.in_phase_s + MAX_TICK_S >= canary.step_min_s and seen.edge_share == before.split
-    if canary.share(after.step) in canary.approvals and not by_person:
-        assert canary.on_no_answer == "promote" and before.waited_s + MAX_TICK_S >= canary.answer_s
-    assert not first_harm(gate for gate in seen.gates if gate.name != "sample_ratio")
-
-
 def run_history(release: Release, history: list[tuple[Observation, bool, float, str]]) -> Release:
     now = 1000.0
     for observed, follows, elapsed_s, move in history:
@@ -327,7 +281,7 @@ def run_history(release: Release, history: list[tuple[Observation, bool, float, 
         else:
             after, asked = advance(release, seen, now)
             assert (after, asked) == advance(release, seen, now), "the same question has the same answer"
-        check_step(release, after, asked, seen)
+        assert () == broken_rules(release, after, asked, seen)
         release = after
     return release
 
