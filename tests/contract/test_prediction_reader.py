@@ -250,6 +250,7 @@ while True:
 def test_reading_during_rotation_and_compaction_loses_and_doubles_nothing(tmp_path: Path) -> None:
     """Real writers that rotate all the time, one of them killed, and a compaction that never rests."""
     reader, cursor, found, looks = PredictionReader(tmp_path, MODEL), Cursor(), Counter[str](), 0
+    files: set[object] = set()
     (tmp_path / MODEL).mkdir()
     quick = {"rotate_bytes": 3000, "flush_s": 0.004}
     compactor = subprocess.Popen(
@@ -258,10 +259,11 @@ def test_reading_during_rotation_and_compaction_loses_and_doubles_nothing(tmp_pa
     try:
         assert compactor.stdout is not None and "ready\n" == compactor.stdout.readline()
         with running_writer(tmp_path, "w1", **quick) as first, running_writer(tmp_path, "w2", **quick) as second:
-            deadline = time.monotonic() + 6
-            while time.monotonic() < deadline:
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline and (looks <= 20 or len(found) <= 1000 or len(files) <= 50):
                 for piece, moved in reader.read(cursor, Window(columns=("request_id",))):
                     found.update(ids_of([piece]))
+                    files.add(piece.place.name)
                     assert 0 == piece.place.missing
                     cursor = moved
                 looks += 1
@@ -279,8 +281,7 @@ def test_reading_during_rotation_and_compaction_loses_and_doubles_nothing(tmp_pa
     assert numbered("w1", len(ids["w1"])) == sorted(ids["w1"], key=lambda ident: int(ident[3:]))
     assert sorted(found) == sorted(read_ids(tmp_path))
     assert {} == reader.unreadable
-    segments = len(list_segments(tmp_path / MODEL)) + sum(1 for _ in (tmp_path / MODEL / "archive").rglob("*.parquet"))
-    assert looks > 20 and segments > 50 and len(found) > 1000
+    assert looks > 20 and len(files) > 50 and len(found) > 1000
 
 
 def test_a_segment_is_read_while_its_writer_lives(tmp_path: Path) -> None:
