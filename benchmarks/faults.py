@@ -19,12 +19,11 @@ from hotcold.domain.serving import Slot
 # Gives the replicas that live now.
 FindReplicas = Callable[[], Sequence[psutil.Process]]
 
-# Lets each run 5 ms of every 50, one after the other: ten times slower, whatever they do; and no more often, since each signal
-# wakes every thread of a replica, which no slow model does. A process of its own, since it must not take the load's time; it
-# ends with them or with whoever started it, and leaves nobody stopped.
+# Lets each run a tenth of the time, one after the other: ten times slower, whatever they do. A process of its own, since it must
+# not take the load's time; it ends with them or with whoever started it, and leaves nobody stopped.
 _SLOWER = """
 import os, signal, sys, time
-parent, pids = os.getppid(), {int(pid) for pid in sys.argv[1:]}
+parent, turn_s, pids = os.getppid(), float(sys.argv[1]), {int(pid) for pid in sys.argv[2:]}
 def tell(pid, number):
     try:
         os.kill(pid, number)
@@ -35,9 +34,9 @@ for pid in list(pids):
 while pids and os.getppid() == parent:
     for pid in list(pids):
         tell(pid, signal.SIGCONT)
-        time.sleep(0.005)
+        time.sleep(turn_s)
         tell(pid, signal.SIGSTOP)
-        time.sleep(max(0.05 / max(len(pids), 1) - 0.005, 0))
+        time.sleep(max(10 * turn_s / max(len(pids), 1) - turn_s, 0))
 """
 
 
@@ -87,17 +86,19 @@ def dying(find: FindReplicas, every_s: float | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def slowed(find: FindReplicas) -> Iterator[None]:
+def slowed(find: FindReplicas, turn_s: float = 0.005) -> Iterator[None]:
     """They become ten times slower.
 
     Args:
         find: gives the replicas.
+        turn_s: each runs for so long, and then not for nine times as long. Shorter turns slow down more requests, but each signal
+            wakes every thread of a replica, which no slow model does.
 
     Raises:
         StackError: there are none.
     """
     processes = _require(find)
-    argv = [sys.executable, "-c", _SLOWER, *(str(process.pid) for process in processes)]
+    argv = [sys.executable, "-c", _SLOWER, str(turn_s), *(str(process.pid) for process in processes)]
     # A session of its own, since Linux divides the processor between sessions first.
     throttle = subprocess.Popen(argv, start_new_session=True)
     try:

@@ -20,10 +20,9 @@ PROGRAM = "import sys, threading, time; sys.stdin.readline(); threading.Thread(t
 
 @pytest.fixture
 def program() -> Iterator[subprocess.Popen[bytes]]:
-    started = subprocess.Popen([sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, start_new_session=True)
-    yield started
-    started.kill()
-    started.wait()
+    with subprocess.Popen([sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, start_new_session=True) as started:
+        yield started
+        started.kill()
 
 
 def session_nice(pid: int) -> int | None:

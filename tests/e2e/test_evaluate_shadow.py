@@ -125,7 +125,7 @@ def test_a_version_that_is_as_good_is_safe_also_after_a_run_that_was_killed_and_
         # Copies that nobody answers; or, where these end too soon to tell, because the edge finds it ill, that it stays so.
         pytest.param(hanging, "copies is HARM: |no replica of the candidate answered within 15 s", id="that hangs"),
         pytest.param(partial(dying, every_s=0.5), "no replica of the candidate is ready", id="that dies again and again"),
-        pytest.param(slowed, "latency_budget is HARM: ", id="that is ten times slower"),
+        pytest.param(partial(slowed, turn_s=0.001), "latency_budget is HARM: ", id="that is ten times slower"),
     ],
 )
 def test_a_candidate_is_harm_for_what_is_wrong_with_it_and_no_request_fails(
