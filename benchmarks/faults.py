@@ -19,8 +19,8 @@ from hotcold.domain.serving import Slot
 # Gives the replicas that live now.
 FindReplicas = Callable[[], Sequence[psutil.Process]]
 
-# Lets each run a tenth of the time, one after the other: ten times slower, whatever they do. A process of its own, since it must
-# not take the load's time; it ends with them or with whoever started it, and leaves nobody stopped.
+# Lets each run a tenth of the time, one after the other: ten times slower, whatever they do. A process of its own, since it
+# must not take the load's time; it ends with them or with whoever started it, and leaves nobody stopped.
 _SLOWER = """
 import os, signal, sys, time
 parent, turn_s, pids = os.getppid(), float(sys.argv[1]), {int(pid) for pid in sys.argv[2:]}
@@ -91,8 +91,8 @@ def slowed(find: FindReplicas, turn_s: float = 0.005) -> Iterator[None]:
 
     Args:
         find: gives the replicas.
-        turn_s: each runs for so long, and then not for nine times as long. Shorter turns slow down more requests, but each signal
-            wakes every thread of a replica, which no slow model does.
+        turn_s: each runs for so long, and then not for nine times as long. Shorter turns slow down more requests, but each
+            signal wakes every thread of a replica, which no slow model does.
 
     Raises:
         StackError: there are none.
