@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from contextvars import copy_context
 from enum import StrEnum
 
+import httpx
 from prefect import get_run_logger
-from prefect.exceptions import PrefectException
+from prefect.exceptions import PrefectException, PrefectSignal
 from prefect.flow_runs import pause_flow_run, resume_flow_run
 from prefect.input import RunInput
 from prefect.runtime import flow_run
@@ -19,6 +20,9 @@ from hotcold.domain.gate import Gate
 from hotcold.domain.release import Command, Release
 
 _POLL_S = 0.5
+_CLOSE_S = 30.0
+# What Prefect's client raises where the server is away, or the run is not in the state that is needed.
+_UNREACHABLE = (PrefectException, RuntimeError, OSError, httpx.HTTPError)
 # Prefect ends a pause that takes longer; how long a person may take is for the plan to say.
 _LONGEST_S = 365 * 86_400
 
@@ -71,19 +75,28 @@ class Question:
         return self._thread.is_alive()
 
     def withdraw(self) -> None:
-        """Let the run go on: what was asked is decided."""
+        """Let the run go on: what was asked is decided. Whoever drives the release does not wait for it."""
         self._withdrawn = True
-        if self._thread.is_alive() and self._run_id:
+        threading.Thread(target=copy_context().run, args=(self._resume,), name="withdraw question", daemon=True).start()
+
+    def close(self) -> None:
+        """Wait until the run goes on."""
+        self._thread.join(timeout=_CLOSE_S)
+
+    def _resume(self) -> None:
+        """Until the run is paused, which takes Prefect a moment, it cannot be resumed."""
+        deadline = time.monotonic() + _CLOSE_S
+        while self._thread.is_alive() and self._run_id and time.monotonic() < deadline:
             try:
                 resume_flow_run(self._run_id, run_input={"decision": Choice.HOLD.value, "reason": "decided otherwise"})
-            except (PrefectException, RuntimeError) as error:
-                self._logger.info("the question is closed already: %s", error)
-        self._thread.join(timeout=30)
+            except _UNREACHABLE as error:
+                self._logger.debug("the question is still open: %s", error)
+            time.sleep(_POLL_S)
 
     def _ask(self) -> None:
         try:
             answer = pause_flow_run(wait_for_input=self._form, timeout=_LONGEST_S, poll_interval=_POLL_S)  # type: ignore[call-overload]
-        except (PrefectException, RuntimeError, OSError) as error:
+        except (*_UNREACHABLE, PrefectSignal) as error:
             # It can be answered by the flow decide-release all the same.
             self._logger.warning("the Prefect UI cannot ask: %s", error)
             return

@@ -82,9 +82,9 @@ class CanaryWatch:
         now, spans = self._clock(), self._spans()
         counts = self._live.look(spans, now)
         self.requests = self._live.asked_in(spans[-1]) if spans else 0
-        self._compared = judge(counts, self._job.limits, self._limits).gates
-        if reason := self._contradiction(now):
-            self.doubt(reason)
+        gates, reason = judge(counts, self._job.limits, self._limits).gates, self._contradiction(now)
+        # At once, so that nobody sees them SAFE in between.
+        self._compared = tuple(doubtful(gate, reason) for gate in gates) if reason else gates
 
     def _contradiction(self, now: float) -> str:
         """Why log and edge cannot both be right; empty if they can."""

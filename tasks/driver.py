@@ -33,6 +33,8 @@ from tasks.smoke import run_smoke_tests
 TICK_S = 0.2
 # The story of a release tells of changed verdicts this often at most.
 _STORY_S = 2.0
+# After a question was answered or failed, the next one waits so long: Prefect may be away, and answers have to be obeyed first.
+_ASK_AGAIN_S = 3.0
 Verdicts = tuple[tuple[str, Verdict], ...]
 _DATABASE_PATIENCE_S = 120.0
 # How long somebody else who has taken a release over may need to bring it to its end.
@@ -66,6 +68,8 @@ class ReleaseDriver:
         self._evidence = _Evidence()
         self._live = LiveEvidence(settings, self.database, clock)
         self._question: Question | None = None
+        self._withdrawn: Question | None = None
+        self._ask_after_s = 0.0
         self._teller = ThreadPoolExecutor(1, "tell people")
         self._told: Verdicts = ()
         self._tell_after_s = 0.0
@@ -119,7 +123,7 @@ class ReleaseDriver:
 
     def _step(self, release: Release) -> Release:
         self._collect()
-        decision = self.database.read_decision(release.id) if release.waiting else None
+        decision = self.database.read_decision(release.id) if release.waiting and release.settled else None
         seen = self._observe(release, decision)
         after, instructions = advance(release, seen, self._clock())
         if decision or is_news(release, after) or self._gates_tell_news():
@@ -148,8 +152,11 @@ class ReleaseDriver:
         """Ask a person while the release waits for one. Tasks cannot run meanwhile, so a question that is void is withdrawn."""
         if self._question and not (release.waiting and self._question.is_open):
             self._question.withdraw()
-            self._question = None
-        if release.waiting and self._question is None and self.database.read_decision(release.id) is None:
+            self._withdrawn, self._question = self._question, None
+            self._ask_after_s = time.monotonic() + _ASK_AGAIN_S
+        if not release.waiting or self._question or time.monotonic() < self._ask_after_s:
+            return
+        if self.database.read_decision(release.id) is None:
             self._question = Question(self.database, release, self.gates)
 
     def _tell_registry(self, model: str) -> None:
@@ -236,8 +243,9 @@ class ReleaseDriver:
     def close(self, model: str) -> None:
         """Wait for the last effects, the registry's last view among them, and close the connections."""
         try:
-            if self._question:
-                self._question.withdraw()
+            for question in filter(None, (self._question, self._withdrawn)):
+                question.withdraw()
+                question.close()
             self._live.close()
             self._teller.shutdown()
             self._wait_for_effects()

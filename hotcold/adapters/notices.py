@@ -11,7 +11,7 @@ import httpx
 
 from hotcold.adapters.release_reader import Event
 from hotcold.domain.errors import NoticeError, first_line
-from hotcold.domain.release import Release
+from hotcold.domain.release import Phase, Release
 
 _TIMEOUT_S = 5.0
 
@@ -31,7 +31,8 @@ def notice(release: Release, event: Event) -> dict[str, Any]:
         "champion": release.champion.tag if release.champion else None,
         "phase": event.phase.value,
         "share_pct": event.split,
-        "verdict": event.verdict or None,
+        # Of copies; where live requests followed, theirs are what counts.
+        "verdict": (event.verdict or None) if event.phase is Phase.EVALUATED else None,
         "reason": event.reason,
         "asks": event.waiting or None,
         "by": event.actor,

@@ -133,8 +133,12 @@ def _set_turns(pid: int, longest_ns: int) -> None:
     if number is None or sys.platform != "linux":
         return
     call = ctypes.CDLL(None, use_errno=True).syscall
+    threads: list[int] = []
     with suppress(OSError):
-        for thread in (int(folder.name) for folder in Path(f"/proc/{pid}/task").iterdir()):
+        threads = [int(folder.name) for folder in Path(f"/proc/{pid}/task").iterdir()]
+    for thread in threads:
+        # One may end under our eyes; the others are told all the same.
+        with suppress(OSError):
             nice = os.getpriority(os.PRIO_PROCESS, thread)
             # struct sched_attr: size, policy, flags, nice, priority, runtime, deadline, period.
             wanted = struct.pack("=IIQiIQQQ", 48, 0, 0, nice, 0, longest_ns, 0, 0)

@@ -252,6 +252,10 @@ class ReleaseDatabase(ReleaseReader):
             raise StaleControllerError(
                 f"release {before.id[:8]} of {before.model} was moved on by somebody else; read it again"
             )
+        if before.waiting and after.waiting != before.waiting:
+            # What else was answered was an answer to this question, not to the next one.
+            late = (t.decisions.c.release_id == before.id, t.decisions.c.taken_at.is_(None))
+            connection.execute(update(t.decisions).where(*late).values(taken_at=now))
         for instruction in instructions:
             apply_instruction(connection, after, instruction, actor, now)
         connection.execute(

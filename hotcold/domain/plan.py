@@ -57,7 +57,7 @@ class Plan:
         shadow_gates: gates that have to be SAFE for the verdict SAFE.
         latency_budget_ms: an answer that takes as long or longer is slow; one of `LATENCY_BUDGETS_MS`.
         limits: what a comparison of the candidate with the champion tolerates.
-        shadow_first: begin a canary only with a candidate that copies of live requests found SAFE.
+        shadow_first: give live requests only to a candidate that copies of them found SAFE.
         canary: steps of a canary.
     """
 

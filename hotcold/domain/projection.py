@@ -74,5 +74,6 @@ def _waits(release: Release) -> bool:
 
 def _verdict(release: Release) -> str:
     reason = f": {release.reason}" if release.reason and release.phase is not Phase.PROMOTED else ""
-    verdict = f" {release.verdict}" if release.verdict else ""
+    # What copies told is the outcome only where nothing came after them.
+    verdict = f" {release.verdict}" if release.verdict and release.phase is Phase.EVALUATED else ""
     return f"{release.phase.value}{verdict}{reason} (release {release.id[:8]})"

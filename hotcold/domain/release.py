@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from hotcold.domain.canary.rules import watch_step
+from hotcold.domain.canary.rules import candidate_harm, watch_step
 from hotcold.domain.gate import first_harm, missing_evidence
 from hotcold.domain.instructions import (
     Deploy,
@@ -207,6 +207,8 @@ def _smoke(release: Release, seen: Observation) -> Release:
 def _cut_over(release: Release, seen: Observation) -> Release:
     if is_down(release, seen.candidate):
         return retreat(release, seen, "no replica of the candidate is ready")
+    if harm := candidate_harm(seen.gates):
+        return retreat(release, seen, harm.sentence)
     if seen.edge_share == 100:
         return replace(go_on(release), settled=True)
     if release.in_phase_s >= release.plan.route_timeout_s:
@@ -218,7 +220,7 @@ def _bake(release: Release, seen: Observation) -> Release:
     plan = release.plan
     if is_down(release, seen.candidate):
         return retreat(release, seen, "no replica of the candidate is ready")
-    if harm := first_harm(seen.gates):
+    if harm := candidate_harm(seen.gates):
         return retreat(release, seen, harm.sentence)
     missing = missing_evidence(seen.gates, plan.required_gates)
     if not missing and release.in_phase_s >= plan.bake_s and seen.edge_share == 100:

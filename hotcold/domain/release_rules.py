@@ -127,7 +127,7 @@ def _end(before: Release, after: Release, seen: Observation) -> Iterator[str]:
         yield f"a release that was {before.phase} became {after.phase}"
     if after.phase is Phase.PROMOTED and before.phase is not Phase.PROMOTED:
         missing = missing_evidence(seen.gates, before.plan.required_gates)
-        if before.phase is not Phase.BAKING or missing or first_harm(seen.gates) or seen.edge_share != 100:
+        if before.phase is not Phase.BAKING or missing or _first_harm(seen.gates) or seen.edge_share != 100:
             yield f"promoted from {before.phase} at {seen.edge_share} %, without {', '.join(missing) or 'nothing'}"
 
 

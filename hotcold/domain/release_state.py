@@ -43,9 +43,9 @@ def phases_of(plan: Plan) -> tuple[Phase, ...]:
     """The way of a release that nothing disturbs."""
     if plan.strategy == "shadow":
         return (*_BEFORE, Phase.SHADOW, Phase.CLOSING, Phase.EVALUATED)
-    if plan.strategy == "canary":
-        return (*_BEFORE, *((Phase.SHADOW,) if plan.shadow_first else ()), Phase.CANARY, *_TO_ALL)
-    return (*_BEFORE, *_TO_ALL)
+    copies = (Phase.SHADOW,) if plan.shadow_first else ()
+    steps = (Phase.CANARY,) if plan.strategy == "canary" else ()
+    return (*_BEFORE, *copies, *steps, *_TO_ALL)
 
 
 def moves_traffic(plan: Plan) -> bool:

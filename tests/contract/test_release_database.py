@@ -315,7 +315,7 @@ def test_a_controller_s_time_without_copies_is_kept(database: ReleaseDatabase) -
 
 
 def test_without_a_champion_there_is_nothing_to_evaluate_against(database: ReleaseDatabase) -> None:
-    with pytest.raises(ReleaseError, match="m has no champion to compare version 1 with; release one"):
+    with pytest.raises(ReleaseError, match="m has no champion to compare version 1 with; release a first one"):
         database.start("m", 1, SHADOW, "driver", 100.0, LEASE_S)
     assert () == database.read_active()
 

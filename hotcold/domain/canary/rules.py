@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from hotcold.domain.gate import Gate, Verdict, first_harm, missing_evidence
@@ -25,8 +26,13 @@ def _harm(release: Release, seen: Observation) -> str:
     """Why the candidate may have no request any more; empty if nothing is known against it."""
     if release.split and is_down(release, seen.candidate):
         return "no replica of the candidate is ready"
-    harm = first_harm(gate for gate in seen.gates if gate.name != VOIDS_EVIDENCE)
+    harm = candidate_harm(seen.gates)
     return harm.sentence if harm else ""
+
+
+def candidate_harm(gates: Iterable[Gate]) -> Gate | None:
+    """The first gate that says something against the candidate itself; None if none does."""
+    return first_harm(gate for gate in gates if gate.name != VOIDS_EVIDENCE)
 
 
 def _judge(release: Release, seen: Observation) -> Release:
@@ -34,7 +40,8 @@ def _judge(release: Release, seen: Observation) -> Release:
         return _ask(release, alarm.sentence)
     if not (lacking := _lacking(release, seen)):
         return _next_step(release)
-    if release.in_phase_s < release.plan.canary.step_max_s:
+    # Also while the edge confirms nothing, and the clock of the step stands still.
+    if release.in_phase_s + release.quiet_s < release.plan.canary.step_max_s:
         return release
     reason = f"{lacking} within {release.plan.canary.step_max_s:g} s at {release.split} %"
     return _ask(release, reason) if release.plan.on_unknown == "hold" else retreat(release, seen, reason)

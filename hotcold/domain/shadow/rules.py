@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hotcold.domain.gate import Verdict, first_harm, missing_evidence
-from hotcold.domain.release_moves import digest_of, enter, fails_alone, go_on, is_left_alone, take_back
-from hotcold.domain.release_state import Observation, Phase, Release, moves_traffic
+from hotcold.domain.release_moves import digest_of, enter, fails_alone, go_on, hold, is_left_alone, take_back
+from hotcold.domain.release_state import Observation, Phase, Release, moves_traffic, phases_of
 
 
 def watch_copies(release: Release, seen: Observation) -> Release:
@@ -43,6 +43,8 @@ def _conclude(release: Release, verdict: Verdict, reason: str) -> Release:
     unknown = f"the copies did not tell: {reason}"
     if release.plan.on_unknown == "roll_back":
         return take_back(found, unknown)
+    if Phase.CANARY not in phases_of(release.plan):
+        return hold(found, unknown)
     return replace(go_on(found), waiting=unknown, reason=unknown)
 
 
