@@ -252,15 +252,19 @@ class ReplicaPool:
             _LOG.error("replica not recorded", extra={"replica": managed.name, "reason": error.strerror})
 
     def let_yield(self, key: SlotKey, to_others: bool) -> None:
-        """Let a slot's replicas use only the processor time that others leave, from their start on, or as much as they need.
+        """Let replicas of a slot start with the processor time that others leave, or with as much as they need.
+
+        Once they are ready they have what they need in any case: who gets copies is compared with who answers, and must not
+        look slow on a busy machine for having waited for others.
 
         Args:
             key: the slot.
-            to_others: it answers nobody: it is being started, gets copies, or is kept warm.
+            to_others: it answers nobody yet, so that nobody waits for the start.
         """
         for managed in self._managed.values():
-            if managed.key == key and managed.yields != to_others and yield_processor(managed.process, to_others):
-                managed.yields = to_others
+            yields = to_others and managed.replica.state is ReplicaState.STARTING
+            if managed.key == key and managed.yields != yields and yield_processor(managed.process, yields):
+                managed.yields = yields
 
     def drain(self, replica_id: str) -> None:
         """Let a replica get no new requests; the edge is told by the caller."""
