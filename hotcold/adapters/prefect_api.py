@@ -13,7 +13,7 @@ import httpx
 from hotcold.domain.errors import StackError
 
 _TIMEOUT_S = 10.0
-_BUSY_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
+_BUSY_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 _FINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 
 
