@@ -3,15 +3,13 @@
 from typing import Annotated
 
 from prefect import State, flow
-from prefect.states import Completed, Failed
 from pydantic import Field
 
-from hotcold.domain.release import FINAL, Phase, Release
 from hotcold.settings import Settings
 from tasks.context import candidate_version
 from tasks.driver import ReleaseDriver
 from tasks.forms import BlueGreenPlan, ModelName, ReleaseId
-from tasks.reporting import publish_release_report
+from tasks.reporting import outcome, publish_release_report
 
 Version = Annotated[int | None, Field(ge=1)]
 
@@ -42,16 +40,4 @@ def cut_over(
         publish_release_report(release, driver.database.read_events(release.id), driver.gates)
     finally:
         driver.close(model)
-    return _state_of(release)
-
-
-def _state_of(release: Release) -> State:
-    candidate = release.candidate.tag if release.candidate else f"version {release.version}"
-    if release.phase is Phase.PROMOTED:
-        return Completed(message=f"{candidate} is the champion of {release.model}")
-    if release.phase in FINAL:
-        return Failed(message=f"{candidate} was {release.phase.value.replace('_', ' ')}: {release.reason}")
-    return Failed(
-        message=f"{candidate} is {release.phase.value}: {release.reason or 'another controller drives it'}. "
-        f"Start cut-over again to go on, or roll-back to end it."
-    )
+    return outcome(release, "cut-over")

@@ -3,17 +3,15 @@
 from typing import Annotated
 
 from prefect import State, flow
-from prefect.states import Completed, Failed
 from pydantic import Field
 
-from hotcold.domain.release import FINAL, Phase, Release
 from hotcold.settings import Settings
 from tasks.comparison import compare_release, require_prediction_log
 from tasks.context import candidate_version
 from tasks.driver import ReleaseDriver
 from tasks.forms import ModelName, PromotionPlan, ReleaseId
 from tasks.promotion_report import publish_forecast, publish_timeline
-from tasks.reporting import publish_release_report
+from tasks.reporting import outcome, publish_release_report
 from tasks.shadow_report import log_shadow_if_reachable, publish_shadow_report
 
 Version = Annotated[int | None, Field(ge=1)]
@@ -54,16 +52,4 @@ def promote_model(
     if report := compare_release(release, events, gates):
         log_shadow_if_reachable(report)
         publish_shadow_report(report)
-    return _state_of(release)
-
-
-def _state_of(release: Release) -> State:
-    candidate = release.candidate.tag if release.candidate else f"version {release.version}"
-    if release.phase is Phase.PROMOTED:
-        return Completed(message=f"{candidate} is the champion of {release.model}")
-    if release.phase in FINAL:
-        return Failed(message=f"{candidate} was {release.phase.value.replace('_', ' ')}: {release.reason}")
-    return Failed(
-        message=f"{candidate} is {release.phase.value}: {release.reason or 'another controller drives it'}. "
-        f"Start promote-model again to go on, or roll-back to end it."
-    )
+    return outcome(release, "promote-model")
